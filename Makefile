@@ -1,0 +1,45 @@
+# The OpenLoop Data Shuttle. `make` shows the targets.
+
+PYTHON ?= python3
+VENV := .venv
+READY := $(VENV)/.ready
+READY_TEST := $(VENV)/.ready-test
+ARGS ?=
+
+.DEFAULT_GOAL := help
+.PHONY: help run test lint format clean
+
+help: ## show the targets
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+
+run: $(READY) ## make the environment, start the server (ARGS="..." passes options)
+	@exec ./server.py $(ARGS)
+
+test: $(READY_TEST) lint ## make the environment, check the code and run all tests (ARGS="..." passes options to pytest)
+	$(VENV)/bin/python -m pytest $(ARGS)
+
+lint: $(READY_TEST) ## ruff (format and lint) and mypy
+	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/mypy
+
+format: $(READY_TEST) ## let ruff format the code and mend what it can
+	$(VENV)/bin/ruff format .
+	$(VENV)/bin/ruff check --fix .
+
+clean: ## remove the environment and all caches
+	rm -rf $(VENV) build dist *.egg-info .pytest_cache .hypothesis .mypy_cache .ruff_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(VENV)/bin/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "ODS needs Python 3.11 or later; name one with: make PYTHON=/path/to/python3"; exit 2; }
+	$(PYTHON) -m venv $(VENV)
+
+$(READY): $(VENV)/bin/python setup.cfg pyproject.toml
+	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --editable .
+	@touch $@
+
+$(READY_TEST): $(READY)
+	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --editable '.[test]'
+	@touch $@

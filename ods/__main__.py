@@ -1,0 +1,50 @@
+"""`ods COMMAND`: finds the command and runs it; nothing of a command is imported before it is asked for."""
+
+import importlib
+import sys
+from collections.abc import Sequence
+
+from ods import __version__
+
+#: Each command with what it does; the module `ods.commands.<command>` has its `main`.
+COMMANDS = {
+    "serve": "receive telemetry, write it to InfluxDB, buffer it when InfluxDB is away (the same as ./server.py)",
+    "simulate": "play the run of one or more pods against a server",
+    "status": "show what a running ODS does",
+}
+
+USAGE = """usage: ods COMMAND [OPTIONS]
+
+OpenLoop Data Shuttle
+
+commands:
+{commands}
+
+options:
+  -h, --help     show this help; `ods COMMAND --help` shows that of a command
+  --version      show the version
+
+example:
+  ods simulate --pods 2 --seconds 20
+"""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command. Returns the exit status: 0 well, 1 failed, 2 bad usage."""
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    if not given or given[0] in ("-h", "--help"):
+        print(USAGE.format(commands="\n".join(f"  {name:<12} {text}" for name, text in COMMANDS.items())), end="")
+        return 0 if given else 2
+    if given[0] == "--version":
+        print(f"ods {__version__}")
+        return 0
+    if given[0] not in COMMANDS:
+        print(f"ods: {given[0]!r} is no command; `ods --help` lists them", file=sys.stderr)
+        return 2
+    command = importlib.import_module(f"ods.commands.{given[0]}")
+    status: int = command.main(given[1:])
+    return status
+
+
+if __name__ == "__main__":
+    sys.exit(main())

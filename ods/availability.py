@@ -1,0 +1,85 @@
+"""Whether InfluxDB can take points: the one place that knows of an outage, and the one that speaks of it.
+
+An outage begins when a write fails and ends when a write that began after it is confirmed. What an older write reports
+late changes nothing: a request may hang for seconds while others are answered.
+"""
+
+import logging
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from ods.errors import Unavailable
+
+log = logging.getLogger(__name__)
+
+#: No server's `Retry-After` is waited for longer than this. Seconds.
+MAX_RETRY_AFTER_SECONDS = 30.0
+
+
+@dataclass(slots=True)
+class Outage:
+    """A time in which InfluxDB took nothing. Monotonic clock, seconds."""
+
+    began: float
+    reason: str
+    ended: float | None = None
+
+    def seconds(self, now: float) -> float:
+        """How long it lasted, or has lasted."""
+        return (self.ended if self.ended is not None else now) - self.began
+
+
+class Availability:
+    """The state of InfluxDB as its answers show it. `on_change` is called when an outage has begun or ended."""
+
+    def __init__(self, *, url: str, on_change: Callable[[bool, str], None] = lambda available, detail: None) -> None:
+        self._url = url
+        self._on_change = on_change
+        self.outage: Outage | None = None
+        self.outages: list[Outage] = []
+        self.last_error: str | None = None
+        #: Whether anything is known yet.
+        self.is_known = False
+        #: Not to be asked again before this time. Monotonic clock, seconds.
+        self.retry_at = 0.0
+        self._confirmed_began = float("-inf")
+
+    @property
+    def is_available(self) -> bool:
+        """Whether writes go to InfluxDB; true also as long as nothing is known."""
+        return self.outage is None
+
+    def confirmed(self, began: float) -> None:
+        """A write that began at this time was confirmed."""
+        self._confirmed_began = max(self._confirmed_began, began)
+        if not self.is_known:
+            self.is_known = True
+            log.info("InfluxDB at %s is available", self._url)
+        if self.outage is not None and began >= self.outage.began:
+            self._end(self.outage)
+
+    def failed(self, began: float, error: Unavailable) -> None:
+        """A write that began at this time failed."""
+        if began < self._confirmed_began:
+            return
+        now = time.monotonic()
+        self.is_known = True
+        self.retry_at = now + min(error.retry_after_seconds, MAX_RETRY_AFTER_SECONDS)
+        news = self.outage is None or self.last_error != error.reason
+        self.last_error = error.reason
+        if news:
+            advice = f"; {error.advice}" if error.advice else ""
+            log.warning("InfluxDB at %s is unavailable: %s%s; points are buffered", self._url, error.reason, advice)
+        if self.outage is None:
+            self.outage = Outage(now, error.reason)
+            self.outages.append(self.outage)
+            self._on_change(False, error.reason)
+
+    def _end(self, outage: Outage) -> None:
+        outage.ended = time.monotonic()
+        self.outage = None
+        self.retry_at = 0.0
+        seconds = outage.seconds(outage.ended)
+        log.info("InfluxDB at %s is available again after %.1f s", self._url, seconds)
+        self._on_change(True, f"after {seconds:.1f} s: {outage.reason}")

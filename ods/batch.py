@@ -1,0 +1,27 @@
+"""A batch: the chunks that are stored together, and what has to be known of them as one."""
+
+from collections import Counter
+from collections.abc import Sequence
+
+from ods.chunk import Chunk
+from ods.ledger import Fate
+
+
+class Batch:
+    """Chunks in their order of arrival, sealed."""
+
+    def __init__(self, chunks: Sequence[Chunk]) -> None:
+        self.chunks = chunks
+        self.lines = b"".join([chunk.lines for chunk in chunks])
+        self.first_ns = min([chunk.first_ns for chunk in chunks])
+        #: Points by pod, as the ledger counts them.
+        self.pods: Counter[str] = Counter()
+        for chunk in chunks:
+            if chunk.points:
+                self.pods[chunk.pod] += chunk.points
+        self.read_at = min([chunk.received_at for chunk in chunks])
+
+    def settle(self, fate: Fate) -> None:
+        """Say of every chunk what became of it."""
+        for chunk in self.chunks:
+            chunk.settle(fate)

@@ -1,0 +1,328 @@
+"""The buffer: what InfluxDB could not take, safe on disk until it can.
+
+One SQLite file. Promises:
+
+- What `append` returned from is committed: it survives `kill -9` and a power cut (WAL, `synchronous=FULL`).
+- Rows come out in the order in which they went in; a row leaves only by `delete` or `quarantine`.
+- Opening it and asking for its totals never reads the backlog: totals are kept in the same transaction as the rows.
+- It never grows beyond its limit or into the disk's reserve: `append` raises `BufferFull`, and nothing else is lost.
+- Once empty it gives the disk space back.
+
+A row is a batch: gzip-compressed line protocol with a checksum, its points counted by pod, and the database it is
+meant for. Gzip members concatenate, so that rows can be posted joined, as they are.
+
+Every method may wait for the disk, and all must be called on one thread (`ods.worker`).
+"""
+
+import json
+import logging
+import sqlite3
+import time
+import zlib
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from sqlite_utils import Database
+
+from ods.disk import Disk
+from ods.errors import BufferFull, BufferUnavailable
+
+log = logging.getLogger(__name__)
+
+#: Written into the file; a file with another version is not touched.
+SCHEMA_VERSION = 1
+#: zlib's level: on telemetry, 6 gains a tenth of the size over 3 and takes twice its time.
+COMPRESSION_LEVEL = 3
+#: How long to wait before an unusable file is opened again. Seconds.
+REOPEN_SECONDS = 1.0
+#: Pages given back to the file system at a time, so that commits do not wait for long. One is 4 KiB.
+VACUUM_PAGES = 2000
+
+#: At most this many rows are joined for one request.
+JOINED_ROWS = 500
+
+_SCHEMA = """
+CREATE TABLE batches (
+    id INTEGER PRIMARY KEY AUTOINCREMENT, -- never used twice, so that a late delete cannot hit a newer row
+    database TEXT NOT NULL,
+    points INTEGER NOT NULL,
+    pods TEXT NOT NULL,       -- JSON: points by pod
+    first_ns INTEGER NOT NULL,
+    rejected TEXT,            -- why InfluxDB refused some of its lines; NULL while it has not
+    checksum INTEGER NOT NULL,
+    payload BLOB NOT NULL
+);
+CREATE INDEX rejected_batches ON batches (id) WHERE rejected IS NOT NULL;
+CREATE TABLE quarantine (
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    database TEXT NOT NULL,
+    pod TEXT NOT NULL,
+    time_ns INTEGER,
+    line TEXT NOT NULL,
+    reason TEXT NOT NULL
+);
+CREATE TABLE totals (fate TEXT NOT NULL, pod TEXT NOT NULL, points INTEGER NOT NULL, PRIMARY KEY (fate, pod));
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """A committed batch."""
+
+    id: int
+    database: str
+    points: int
+    pods: Mapping[str, int]
+    first_ns: int
+    rejected: str | None
+    checksum: int
+    payload: bytes
+
+    @property
+    def is_sound(self) -> bool:
+        """Whether the payload is what was committed."""
+        return zlib.crc32(self.payload) == self.checksum
+
+    def lines(self) -> list[str]:
+        """The lines of the payload, without their newlines. Raises zlib.error when it is damaged."""
+        return zlib.decompress(self.payload, 31).decode().splitlines()
+
+
+@dataclass(frozen=True, slots=True)
+class BadLine:
+    """A line that InfluxDB will never take; `points` is 0 for one of ODS's own events."""
+
+    pod: str
+    time_ns: int
+    line: str
+    reason: str
+    points: int
+
+
+class Buffer:
+    """The file and its one connection."""
+
+    def __init__(self, path: Path, *, limit_bytes: int, disk: Disk) -> None:
+        self.path = path
+        self._limit_bytes = limit_bytes
+        self._disk = disk
+        self._db: Database | None = None
+        self._opened_at = float("-inf")
+        #: Bytes in use, and the reception time of the oldest row; kept up to date by each call, read by anyone.
+        self.used_bytes = 0
+        self.oldest_ns: int | None = None
+
+    def open(self) -> dict[str, dict[str, int]]:
+        """Open or create the file; returns its totals: fate (`pending`, `quarantined`) to pod to points.
+
+        What is no buffer of ODS is moved aside, never overwritten. Raises BufferUnavailable when the disk does not let
+        a file be used at all; every later call tries again.
+        """
+        try:
+            self._connect()
+        except sqlite3.DatabaseError as error:
+            if isinstance(error, sqlite3.OperationalError):
+                raise BufferUnavailable(f"{self.path}: {error}") from error
+            self._move_aside(error)
+            self._connect()
+        return self.totals()
+
+    def totals(self) -> dict[str, dict[str, int]]:
+        """Points by fate and pod."""
+        totals: dict[str, dict[str, int]] = {"pending": {}, "quarantined": {}}
+        for fate, pod, points in self._usable().execute("SELECT fate, pod, points FROM totals WHERE points > 0"):
+            totals[fate][pod] = points
+        return totals
+
+    def append(
+        self, lines: bytes, *, database: str, pods: Mapping[str, int], first_ns: int, rejected: str | None = None
+    ) -> int:
+        """Commit a batch; returns its row's id. Raises BufferFull or BufferUnavailable; then nothing was committed."""
+        payload = _compressed(lines)
+        self._check_room(len(payload))
+        with _Translated(self), self._usable().atomic() as db:
+            row = db.execute(
+                "INSERT INTO batches (database, points, pods, first_ns, rejected, checksum, payload)"
+                " VALUES (?, ?, ?, ?, ?, ?, ?)",
+                (database, sum(pods.values()), json.dumps(pods), first_ns, rejected, zlib.crc32(payload), payload),
+            )
+            _add(db, "pending", pods)
+        self._measure()
+        assert row.lastrowid is not None
+        return row.lastrowid
+
+    def oldest(self, *, excluding: Collection[int], limit_points: int, limit_bytes: int) -> list[Row]:
+        """The oldest rows that InfluxDB has not rejected, for one database, joined up to about these limits."""
+        rows: list[Row] = []
+        points = size_bytes = 0
+        where = f"rejected IS NULL AND id NOT IN ({','.join(map(str, excluding))}) ORDER BY id LIMIT {JOINED_ROWS}"
+        with _Translated(self):
+            for row in _rows(self._usable(), where):
+                points += row.points
+                size_bytes += len(row.payload)
+                is_over = points > limit_points or size_bytes > limit_bytes
+                if rows and (is_over or row.database != rows[0].database):
+                    break
+                rows.append(row)
+        return rows
+
+    def rejected(self) -> Row | None:
+        """The oldest row that InfluxDB has rejected."""
+        with _Translated(self):
+            return next(iter(_rows(self._usable(), "rejected IS NOT NULL ORDER BY id LIMIT 1")), None)
+
+    def mark_rejected(self, ids: Iterable[int], reason: str) -> None:
+        """Take rows out of the queue until their bad lines are found."""
+        with _Translated(self), self._usable().atomic() as db:
+            for row_id in ids:
+                db.execute("UPDATE batches SET rejected = ? WHERE id = ?", (reason, row_id))
+
+    def delete(self, rows: Mapping[int, Mapping[str, int]]) -> None:
+        """Delete confirmed rows, given as id to points by pod."""
+        with _Translated(self), self._usable().atomic() as db:
+            for row_id, pods in rows.items():
+                if db.execute("DELETE FROM batches WHERE id = ?", (row_id,)).rowcount:
+                    _add(db, "pending", pods, sign=-1)
+        self._measure()
+
+    def quarantine(self, row: Row, bad: Sequence[BadLine]) -> None:
+        """Keep these lines of a row for good, with their reasons, and delete the row: the rest is confirmed."""
+        with _Translated(self), self._usable().atomic() as db:
+            if not db.execute("DELETE FROM batches WHERE id = ?", (row.id,)).rowcount:
+                return
+            _add(db, "pending", row.pods, sign=-1)
+            for line in bad:
+                db.execute(
+                    "INSERT INTO quarantine (database, pod, time_ns, line, reason) VALUES (?, ?, ?, ?, ?)",
+                    (row.database, line.pod, line.time_ns, line.line, line.reason),
+                )
+                _add(db, "quarantined", {line.pod: line.points})
+        self._measure()
+
+    def set_aside(self, row: Row) -> None:
+        """Quarantine a row that cannot be read, as it is."""
+        with _Translated(self), self._usable().atomic() as db:
+            db.execute("DELETE FROM batches WHERE id = ?", (row.id,))
+            _add(db, "pending", row.pods, sign=-1)
+            _add(db, "quarantined", row.pods)
+            db.execute(
+                "INSERT INTO quarantine (database, pod, time_ns, line, reason) VALUES (?, ?, ?, ?, ?)",
+                (row.database, json.dumps(row.pods), row.first_ns, row.payload.hex(), "checksum"),
+            )
+        self._measure()
+
+    def give_back(self) -> bool:
+        """Give some free pages back to the file system; True while there are more."""
+        with _Translated(self):
+            db = self._usable()
+            db.execute(f"PRAGMA incremental_vacuum({VACUUM_PAGES})").fetchall()
+            free_pages = _pragma(db, "freelist_count")
+            if not free_pages:
+                db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+            return free_pages > 0
+
+    def close(self) -> None:
+        """Close the file; what is in it stays."""
+        if self._db is not None:
+            self._db.close()
+            self._db = None
+
+    def _usable(self) -> Database:
+        if self._db is None:
+            if time.monotonic() - self._opened_at < REOPEN_SECONDS:
+                raise BufferUnavailable(f"{self.path} cannot be opened")
+            self._connect()
+        assert self._db is not None
+        return self._db
+
+    def _connect(self) -> None:
+        self._opened_at = time.monotonic()
+        connection = sqlite3.connect(self.path, timeout=1.0, check_same_thread=False)
+        try:
+            self._db = self._prepare(Database(connection, execute_plugins=False))
+            self._measure()
+        except BaseException:
+            self._db = None
+            connection.close()
+            raise
+
+    def _prepare(self, db: Database) -> Database:
+        # auto_vacuum counts only before the first table; WAL is a property of the file, the others of the connection.
+        db.execute("PRAGMA auto_vacuum = INCREMENTAL")
+        db.execute("PRAGMA journal_mode = WAL").fetchall()
+        db.execute("PRAGMA synchronous = FULL")
+        db.execute("PRAGMA journal_size_limit = 4194304")
+        page_bytes = _pragma(db, "page_size")
+        db.execute(f"PRAGMA max_page_count = {max(1, self._limit_bytes // page_bytes)}").fetchall()
+        version = _pragma(db, "user_version")
+        if version == 0 and not db.table_names():
+            db.conn.executescript(f"BEGIN;{_SCHEMA}PRAGMA user_version = {SCHEMA_VERSION};COMMIT;")
+        elif version != SCHEMA_VERSION:
+            raise sqlite3.DatabaseError(f"its schema has version {version}, this ODS knows {SCHEMA_VERSION}")
+        return db
+
+    def _move_aside(self, error: Exception) -> None:
+        aside = self.path.with_name(f"{self.path.name}.damaged-{time.strftime('%Y%m%d-%H%M%S', time.gmtime())}")
+        log.error("buffer: %s cannot be read (%s); it is kept as %s, a new one is begun", self.path, error, aside)
+        for suffix in ("", "-wal", "-shm"):
+            part = self.path.with_name(self.path.name + suffix)
+            if part.exists():
+                part.replace(aside.with_name(aside.name + suffix))
+
+    def _check_room(self, size_bytes: int) -> None:
+        try:
+            free_bytes = self._disk.free_for_buffer_bytes()
+        except OSError as error:
+            raise BufferUnavailable(f"{self.path.parent}: {error}") from error
+        if free_bytes < size_bytes:
+            raise BufferFull(f"the disk of {self.path.parent} is full up to its reserve")
+
+    def _measure(self) -> None:
+        with _Translated(self):
+            db = self._usable()
+            pages = _pragma(db, "page_count") - _pragma(db, "freelist_count")
+            self.used_bytes = pages * _pragma(db, "page_size")
+            oldest = db.execute("SELECT first_ns FROM batches ORDER BY id LIMIT 1").fetchone()
+            self.oldest_ns = oldest[0] if oldest else None
+
+
+class _Translated:
+    """Turns SQLite's errors into those of ODS; after one that concerns the file, it is opened afresh."""
+
+    def __init__(self, buffer: Buffer) -> None:
+        self._buffer = buffer
+
+    def __enter__(self) -> None: ...
+
+    def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
+        if not isinstance(error, sqlite3.Error):
+            return
+        reason = f"{self._buffer.path}: {error}"
+        if error.sqlite_errorname == "SQLITE_FULL":
+            raise BufferFull(reason) from error
+        self._buffer.close()
+        raise BufferUnavailable(reason) from error
+
+
+def _compressed(lines: bytes) -> bytes:
+    packer = zlib.compressobj(COMPRESSION_LEVEL, zlib.DEFLATED, 31)
+    return packer.compress(lines) + packer.flush()
+
+
+def _pragma(db: Database, name: str) -> int:
+    value: int = db.execute(f"PRAGMA {name}").fetchone()[0]
+    return value
+
+
+def _add(db: Database, fate: str, pods: Mapping[str, int], *, sign: int = 1) -> None:
+    db.conn.executemany(
+        "INSERT INTO totals VALUES (?, ?, ?) ON CONFLICT (fate, pod) DO UPDATE SET points = points + excluded.points",
+        [(fate, pod, sign * points) for pod, points in pods.items()],
+    )
+
+
+def _rows(db: Database, where: str) -> Iterable[Row]:
+    columns = "id, database, points, pods, first_ns, rejected, checksum, payload"
+    for row_id, database, points, pods, *rest in db.execute(f"SELECT {columns} FROM batches WHERE {where}"):
+        yield Row(row_id, database, points, json.loads(pods), *rest)

@@ -1,0 +1,42 @@
+"""The unit that travels: what one read of one pod's connection held, encoded once, from intake to store.
+
+A chunk carries bytes, not points: line protocol for InfluxDB and the buffer, rows for the recording, replies for the
+pod. Whoever decides its fate calls `settle`, once.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+from ods.ledger import Fate
+
+
+@dataclass(slots=True, kw_only=True, eq=False)
+class Chunk:
+    """Encoded records of one pod. `points` counts those of the ledger; `lines` may hold events besides."""
+
+    pod: str
+    points: int
+    lines: bytes = b""
+    data_rows: bytes = b""
+    log_rows: bytes = b""
+    first_ns: int
+    last_ns: int
+    #: As `ods.protocol.Decoded.replies`.
+    replies: Sequence[tuple[bytes, int]] = ()
+    #: Whether its pod seems to wait for the reply, so that it should be stored at once.
+    urgent: bool = False
+    #: Monotonic clock at which it was read. Seconds.
+    received_at: float = 0.0
+    on_settled: Callable[["Chunk"], None] | None = None
+    fate: Fate = Fate.IN_FLIGHT
+    size_bytes: int = field(init=False)
+
+    def __post_init__(self) -> None:
+        replies_bytes = sum([len(text) for text, _ in self.replies])
+        self.size_bytes = len(self.lines) + len(self.data_rows) + len(self.log_rows) + replies_bytes
+
+    def settle(self, fate: Fate) -> None:
+        """Say what became of it."""
+        self.fate = fate
+        if self.on_settled is not None:
+            self.on_settled(self)

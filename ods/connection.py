@@ -1,0 +1,152 @@
+"""One pod's connection: its socket, read by one greenlet, and the replies that wait to be sent.
+
+Promises that reading never waits for replying: replies are best effort, at most 1 MiB of them waits beyond the kernel's
+buffer, then whole replies are dropped and counted. A reply that cannot be sent ends the replying, never the reading:
+what the pod sent before it went away is still in the socket.
+"""
+
+import logging
+import os
+import socket
+import time
+from collections.abc import Callable
+from typing import Protocol
+
+import gevent
+from gevent import socket as gsocket
+
+log = logging.getLogger(__name__)
+
+#: How much is read at a time. Bytes.
+READ_BYTES = 64 * 1024
+#: The most that waits for a pod that does not read its replies, beyond the kernel's buffer. Bytes.
+REPLIES_BYTES = 1024 * 1024
+#: How long the last replies may take after the pod has ended its side. Seconds.
+LINGER_SECONDS = 5.0
+#: How long it may take to read what had arrived when ODS is stopped. Seconds.
+SWEEP_SECONDS = 0.5
+
+#: Keepalive: idle seconds before the first probe, seconds between probes, lost probes that end a connection.
+KEEPALIVE = {"TCP_KEEPIDLE": 10, "TCP_KEEPINTVL": 5, "TCP_KEEPCNT": 4}
+
+
+class Receiver(Protocol):
+    """What takes the bytes of a connection (`ods.intake`)."""
+
+    @property
+    def is_settled(self) -> bool: ...
+
+    def receive(self, data: bytes) -> None: ...
+
+    def finish(self) -> None: ...
+
+
+class Connection:
+    """A socket, what reads from it, what is written to it."""
+
+    def __init__(self, sock: gsocket.socket) -> None:
+        self._socket = sock
+        self._unsent = b""
+        self._writer: gevent.Greenlet | None = None
+        self._may_reply = True
+        self._on_dropped: Callable[[int], None] = lambda replies: None
+
+    def prepare(self, on_dropped: Callable[[int], None]) -> None:
+        """Set the options of the socket; `on_dropped` hears how many replies were dropped."""
+        self._on_dropped = on_dropped
+        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        for name, value in KEEPALIVE.items():
+            if hasattr(socket, name):
+                self._socket.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
+
+    def serve(self, receiver: Receiver) -> str:
+        """Read until the pod ends the connection or ODS is stopped; returns how it ended, in words."""
+        try:
+            how = self._read(receiver)
+        except gevent.GreenletExit:
+            how = "ODS is stopping"
+            self._sweep(receiver)
+        receiver.finish()
+        if how == "closed by the pod":
+            self._linger(receiver)
+        return how
+
+    def reply(self, replies: bytes) -> None:
+        """Send whole replies, now or later or never. Never waits."""
+        if not self._may_reply or not replies:
+            return
+        if self._unsent:
+            self._queue(replies)
+            return
+        try:
+            sent = os.write(self._socket.fileno(), replies)
+        except BlockingIOError:
+            sent = 0
+        except OSError:
+            self._end_replying()
+            return
+        if sent < len(replies):
+            self._queue(replies[sent:])
+
+    def close(self) -> None:
+        """Close the socket."""
+        self._end_replying()
+        self._socket.close()
+
+    def _read(self, receiver: Receiver) -> str:
+        while True:
+            try:
+                data = self._socket.recv(READ_BYTES)
+            except OSError as error:
+                return f"broken: {error.strerror or error}"
+            if not data:
+                return "closed by the pod"
+            receiver.receive(data)
+            gevent.sleep(0)  # a read that finds data does not let the other pods have their turn
+
+    def _sweep(self, receiver: Receiver) -> None:
+        """Read what has arrived already."""
+        deadline = time.monotonic() + SWEEP_SECONDS
+        self._socket.settimeout(0)
+        while time.monotonic() < deadline:
+            try:
+                data = self._socket.recv(READ_BYTES)
+            except OSError:
+                return
+            if not data:
+                return
+            receiver.receive(data)
+
+    def _linger(self, receiver: Receiver) -> None:
+        """A pod that has only ended its own side still gets its last replies."""
+        deadline = time.monotonic() + LINGER_SECONDS
+        while self._may_reply and (self._unsent or not receiver.is_settled) and time.monotonic() < deadline:
+            gevent.sleep(0.01)
+
+    def _queue(self, replies: bytes) -> None:
+        room = REPLIES_BYTES - len(self._unsent)
+        if len(replies) > room:
+            cut = replies.rfind(b"\n", 0, max(room, 0)) + 1
+            self._on_dropped(replies.count(b"\n", cut))
+            replies = replies[:cut]
+        self._unsent += replies
+        if self._unsent and self._writer is None:
+            self._writer = gevent.Greenlet.spawn(self._write)
+
+    def _write(self) -> None:
+        try:
+            while self._unsent:
+                sent = self._socket.send(self._unsent[:READ_BYTES])
+                self._unsent = self._unsent[sent:]
+        except OSError:
+            self._may_reply = False
+            self._unsent = b""
+        self._writer = None
+
+    def _end_replying(self) -> None:
+        self._may_reply = False
+        self._unsent = b""
+        if self._writer is not None:
+            self._writer.kill(block=False)
+            self._writer = None

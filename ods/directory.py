@@ -1,0 +1,88 @@
+"""The data directory: who may use it, and the small notes kept in it besides the buffer and the recordings."""
+
+import fcntl
+import logging
+import os
+from pathlib import Path
+
+from ods.errors import SettingsError
+
+log = logging.getLogger(__name__)
+
+_LOCK = "lock"
+_CLOCK = "clock"
+_CONTROL = "control.sock"
+
+
+class DataDirectory:
+    """The directory and the lock on it."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._lock: int | None = None
+
+    @property
+    def buffer(self) -> Path:
+        """The file of the buffer."""
+        return self.path / "buffer.db"
+
+    @property
+    def recordings(self) -> Path:
+        """The folder of the recordings."""
+        return self.path / "recordings"
+
+    def open(self) -> None:
+        """Make it and lock it. Raises SettingsError when another ODS uses it; a broken disk is only told of."""
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            self._lock = os.open(self.path / _LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise SettingsError(f"another ODS uses {self.path} (process {self._holder()})") from error
+        except OSError as error:
+            log.error("data directory: %s; nothing can be buffered there until this is mended", error)
+            return
+        self._note_holder()
+
+    def close(self) -> None:
+        """Let another ODS use it."""
+        if self._lock is not None:
+            os.close(self._lock)
+            self._lock = None
+
+    def latest_ns(self) -> int:
+        """The last reception time that the run before noted; 0 where it noted none."""
+        try:
+            return int((self.path / _CLOCK).read_text(encoding="ascii"))
+        except (OSError, ValueError):
+            return 0
+
+    def note_latest_ns(self, latest_ns: int) -> None:
+        """Note the last reception time given out. Raises OSError."""
+        note = self.path / _CLOCK
+        unfinished = note.with_suffix(".part")
+        unfinished.write_text(f"{latest_ns}\n", encoding="ascii")
+        unfinished.replace(note)
+
+    def control_address(self) -> tuple[str, int | None]:
+        """The address of the control socket, and a file descriptor to be closed after it was used.
+
+        An address may have 107 bytes only; on Linux a longer path is reached through the open directory.
+        """
+        direct = str(self.path / _CONTROL)
+        if len(os.fsencode(direct)) < 104 or not Path("/proc/self/fd").exists():
+            return direct, None
+        folder = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        return f"/proc/self/fd/{folder}/{_CONTROL}", folder
+
+    def _holder(self) -> str:
+        assert self._lock is not None
+        return os.pread(self._lock, 32, 0).decode("ascii", "replace").strip() or "unknown"
+
+    def _note_holder(self) -> None:
+        assert self._lock is not None
+        try:
+            os.ftruncate(self._lock, 0)
+            os.pwrite(self._lock, f"{os.getpid()}\n".encode(), 0)
+        except OSError as error:
+            log.debug("data directory: %s", error)

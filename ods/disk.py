@@ -1,0 +1,31 @@
+"""How much room a disk has, and how much of it ODS leaves alone."""
+
+import os
+from pathlib import Path
+
+#: Left free for whatever else the machine does: this, or a tenth of a small disk. Bytes.
+RESERVE_BYTES = 512 * 1024 * 1024
+#: Recordings stop this much before the buffer does: this, or a fiftieth of a small disk. Bytes.
+RECORDINGS_MARGIN_BYTES = 128 * 1024 * 1024
+
+
+class Disk:
+    """The file system that holds a directory."""
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+
+    def free_for_buffer_bytes(self) -> int:
+        """Room above the reserve; negative when the reserve is touched. Raises OSError."""
+        size_bytes, free_bytes = self._size_and_free_bytes()
+        return free_bytes - min(RESERVE_BYTES, size_bytes // 10)
+
+    def free_for_recordings_bytes(self) -> int:
+        """Room above the reserve and the margin by which recordings stop earlier. Raises OSError."""
+        size_bytes, free_bytes = self._size_and_free_bytes()
+        margin_bytes = min(RECORDINGS_MARGIN_BYTES, size_bytes // 50)
+        return free_bytes - min(RESERVE_BYTES, size_bytes // 10) - margin_bytes
+
+    def _size_and_free_bytes(self) -> tuple[int, int]:
+        status = os.statvfs(self._directory)
+        return status.f_blocks * status.f_frsize, status.f_bavail * status.f_frsize

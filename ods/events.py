@@ -1,0 +1,22 @@
+"""ODS's own events as points: pod connected, disconnected, outage begun, ended. Best effort, and not in the ledger."""
+
+from collections.abc import Callable
+
+from ods.chunk import Chunk
+from ods.clock import Clock
+from ods.line_protocol import event_line
+from ods.pods import Pod
+
+
+class Events:
+    """Turns what happened into points and passes them on to the store."""
+
+    def __init__(self, *, clock: Clock, forward: Callable[[Chunk], None]) -> None:
+        self._clock = clock
+        self._forward = forward
+
+    def emit(self, pod: Pod, event: str, detail: str) -> None:
+        """Note an event of a pod, as of now."""
+        time_ns = pod.take_times(self._clock, 1)
+        lines = event_line(event, detail, pod.tag, time_ns).encode()
+        self._forward(Chunk(pod=pod.name, points=0, lines=lines, first_ns=time_ns, last_ns=time_ns))

@@ -1,0 +1,67 @@
+r"""Points as InfluxDB's line protocol, ready to be posted. Pure.
+
+Escaping follows the line protocol reference of InfluxDB 1.x: a tag value escapes comma, equals sign and space; a string
+field escapes the double quote and the backslash. A tag value cannot end in a backslash (it would eat the separator),
+so pods' names hold none (`ods.settings`). The names of data points hold nothing that needs escaping (`ods.protocol`).
+Values are Python's `repr` of the float: InfluxDB 1.6 refuses `+5`, and reads back each `repr` as the same float.
+"""
+
+from collections.abc import Sequence
+
+from ods.protocol import DataPoints, LogMessage
+
+LOG_MEASUREMENT = "pod_log"
+EVENT_MEASUREMENT = "ods_event"
+
+_TAG = str.maketrans({",": "\\,", "=": "\\=", " ": "\\ "})
+_STRING = str.maketrans({'"': '\\"', "\\": "\\\\"})
+
+
+def pod_tag(pod: str) -> str:
+    """The tag of a pod, with the comma that separates it from the measurement."""
+    return f",pod={pod.translate(_TAG)}"
+
+
+def data_lines(points: DataPoints, tag: str, times: Sequence[str]) -> str:
+    """A line a data point; `times` in nanoseconds, as text."""
+    return "".join(
+        [
+            f"{name}{tag} value={value} {time_ns}\n"
+            for name, value, time_ns in zip(points.names, points.values, times, strict=True)
+        ]
+    )
+
+
+def log_line(message: LogMessage, tag: str, time_ns: str) -> str:
+    """The line of a log message."""
+    level = f",level={message.level}" if message.level else ""
+    return f'{LOG_MEASUREMENT}{level}{tag} message="{message.message.translate(_STRING)}" {time_ns}\n'
+
+
+def event_line(event: str, detail: str, tag: str, time_ns: int) -> str:
+    """The line of one of ODS's own events; `event` is a word of ODS's own."""
+    return f'{EVENT_MEASUREMENT},event={event}{tag} detail="{detail.translate(_STRING)}" {time_ns}\n'
+
+
+def is_event(line: str) -> bool:
+    """Whether a line is one of ODS's own events, which the ledger does not count."""
+    return line.startswith(f"{EVENT_MEASUREMENT},")
+
+
+def series_of(line: str) -> str:
+    """Measurement and tags of a line that this module wrote."""
+    end = 0
+    while (end := line.index(" ", end)) and line[end - 1] == "\\":
+        end += 1
+    return line[:end]
+
+
+def pod_of(line: str) -> str:
+    """The pod of a line that this module wrote."""
+    value = series_of(line).partition(",pod=")[2]
+    return value.replace("\\,", ",").replace("\\=", "=").replace("\\ ", " ")
+
+
+def time_of(line: str) -> int:
+    """The time of a line that this module wrote, in nanoseconds."""
+    return int(line.rpartition(" ")[2])

@@ -1,0 +1,116 @@
+"""Accepts every pod, at once and always: one greenlet a pod, no limit at which a pod would hang at its boot.
+
+Only this module and `ods.connection` own sockets of pods.
+"""
+
+import ipaddress
+import logging
+import socket
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol
+
+import gevent
+import psutil
+from gevent.server import StreamServer
+
+from ods.connection import Connection, Receiver
+from ods.errors import SettingsError
+from ods.settings import ListenerSettings
+
+log = logging.getLogger(__name__)
+
+#: How many connections may wait to be accepted.
+ACCEPT_QUEUE = 1024
+
+
+class Visitor(Protocol):
+    """What the listener reports to: who came, who left, who was turned away."""
+
+    def enter(self, address: str, connection: Connection) -> Receiver: ...
+
+    def leave(self, address: str, how: str) -> None: ...
+
+    def refused(self, address: str) -> None: ...
+
+
+class Listener:
+    """The server that pods connect to."""
+
+    def __init__(self, settings: ListenerSettings, visitor: Visitor) -> None:
+        self._settings = settings
+        self._visitor = visitor
+        self._server: StreamServer | None = None
+        self._greenlets: set[gevent.Greenlet] = set()
+
+    @property
+    def port(self) -> int:
+        """The port it listens on; differs from the option where that is 0."""
+        assert self._server is not None
+        port: int = self._server.server_port
+        return port
+
+    def bind(self) -> None:
+        """Take the port, without accepting yet. Raises SettingsError."""
+        host, port = self._settings.host, self._settings.port
+        self._server = StreamServer((host, port), self._serve, spawn=self._spawn, backlog=ACCEPT_QUEUE)
+        try:
+            self._server.init_socket()
+        except OSError as error:
+            raise SettingsError(f"cannot listen on {host} port {port}: {error.strerror or error}") from error
+
+    def start(self) -> None:
+        """Accept pods."""
+        if self._server is None:
+            self.bind()
+        assert self._server is not None
+        self._server.start()
+
+    def stop(self) -> None:
+        """Stop accepting, take in what the pods have sent so far, and end their connections."""
+        if self._server is not None:
+            self._server.close()
+        gevent.killall(list(self._greenlets), block=True, timeout=2.0)
+
+    def _spawn(self, serve: Callable[..., None], *arguments: Any) -> None:
+        greenlet = gevent.Greenlet.spawn(serve, *arguments)
+        self._greenlets.add(greenlet)
+        greenlet.link(self._greenlets.discard)
+
+    def _serve(self, sock: Any, peer: Sequence[Any]) -> None:
+        address = _plain(str(peer[0]))
+        connection = Connection(sock)
+        try:
+            if self._is_allowed(address):
+                self._attend(address, connection)
+            else:
+                self._visitor.refused(address)
+        finally:
+            connection.close()
+
+    def _attend(self, address: str, connection: Connection) -> None:
+        receiver = self._visitor.enter(address, connection)
+        how = "given up by ODS"
+        try:
+            how = connection.serve(receiver)
+        finally:
+            self._visitor.leave(address, how)
+
+    def _is_allowed(self, address: str) -> bool:
+        allow = self._settings.allow
+        return not allow or any(ipaddress.ip_address(address) in network for network in allow)
+
+
+def own_addresses(host: str) -> list[str]:
+    """The addresses that a pod can connect to when ODS listens on `host`, loopback last."""
+    if host not in ("0.0.0.0", "::", ""):
+        return [host]
+    families = (socket.AF_INET, socket.AF_INET6) if host == "::" else (socket.AF_INET,)
+    found = [_plain(nic.address) for nics in psutil.net_if_addrs().values() for nic in nics if nic.family in families]
+    return sorted(found, key=lambda address: ipaddress.ip_address(address).is_loopback)
+
+
+def _plain(address: str) -> str:
+    """An IPv4 address as such where an IPv6 socket saw it, and no zone."""
+    parsed = ipaddress.ip_address(address.partition("%")[0])
+    mapped = getattr(parsed, "ipv4_mapped", None)
+    return str(mapped or parsed)

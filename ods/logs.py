@@ -1,0 +1,98 @@
+"""Logs to stderr, plain for people or JSON for programs, a line a message.
+
+Lines are written by a thread of their own: a terminal that is held, or a pipe that nobody reads, must not hold up a
+pod. When too many wait, further ones are dropped and counted.
+"""
+
+import json
+import logging
+import os
+import sys
+import time
+from collections.abc import Callable
+from typing import Any
+
+from gevent import monkey
+
+log = logging.getLogger("ods")
+
+#: At most this many lines wait to be written.
+WAITING_LINES = 10_000
+
+_start_new_thread: Callable[..., int] = monkey.get_original("_thread", "start_new_thread")
+_SimpleQueue: Callable[[], Any] = monkey.get_original("queue", "SimpleQueue")
+_sleep: Callable[[float], None] = monkey.get_original("time", "sleep")
+
+
+class StderrHandler(logging.Handler):
+    """Hands formatted lines to the thread that writes them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._lines = _SimpleQueue()
+        self._is_idle = True
+        self.dropped = 0
+        _start_new_thread(self._write, ())
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Queue a line."""
+        if self._lines.qsize() >= WAITING_LINES:
+            self.dropped += 1
+            return
+        self._is_idle = False
+        self._lines.put(self.format(record) + "\n")
+
+    def flush_for(self, seconds: float) -> None:
+        """Wait until all lines are written, at most this long."""
+        deadline = time.monotonic() + seconds
+        while not (self._lines.empty() and self._is_idle) and time.monotonic() < deadline:
+            _sleep(0.005)
+
+    def _write(self) -> None:
+        while True:
+            line = self._lines.get()
+            if self.dropped:
+                line = f"({self.dropped} lines could not be written)\n{line}"
+                self.dropped = 0
+            try:
+                os.write(sys.__stderr__.fileno(), line.encode("utf-8", "backslashreplace"))  # type: ignore[union-attr]
+            except OSError:
+                self.dropped += 1  # stderr is gone; there is no other place to say so
+            self._is_idle = self._lines.empty()
+
+
+class PlainFormatter(logging.Formatter):
+    """Time (UTC), level, message; the traceback, if any, follows on lines of its own."""
+
+    converter = staticmethod(time.gmtime)
+
+    def __init__(self) -> None:
+        super().__init__("%(asctime)s.%(msecs)03dZ %(levelname)-8s %(message)s", "%Y-%m-%dT%H:%M:%S")
+
+
+class JsonFormatter(logging.Formatter):
+    """One JSON object a line."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """The line of a record."""
+        entry = {
+            "time": time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(record.created)) + f".{int(record.msecs):03d}Z",
+            "level": record.levelname.lower(),
+            "logger": record.name,
+            "message": record.getMessage(),
+        }
+        if record.exc_info:
+            entry["traceback"] = self.formatException(record.exc_info)
+        return json.dumps(entry, ensure_ascii=False)
+
+
+def set_up(*, log_format: str, is_verbose: bool) -> StderrHandler:
+    """Make ODS's log go to stderr; libraries are heard from WARNING on."""
+    handler = StderrHandler()
+    handler.setFormatter(JsonFormatter() if log_format == "json" else PlainFormatter())
+    root = logging.getLogger()
+    root.handlers[:] = [handler]
+    root.setLevel(logging.WARNING)
+    logging.getLogger("ods").setLevel(logging.DEBUG if is_verbose else logging.INFO)
+    logging.getLogger("urllib3").setLevel(logging.ERROR)
+    return handler

@@ -1,0 +1,62 @@
+"""Who sends: pods by their name, which is the peer's address or what `--pod ADDRESS=NAME` calls it.
+
+Two connections from one address are one pod, and so are two addresses with one name: a pod has one sequence of
+reception times, strictly increasing, because InfluxDB silently overwrites a point of the same series and time.
+"""
+
+from collections.abc import Mapping
+
+from ods.clock import Clock
+from ods.line_protocol import pod_tag
+from ods.protocol import NameBook
+
+#: The pod of events that concern no pod.
+ODS = "ods"
+
+
+class Pod:
+    """One pod: its name and address, its reception times, the names it has used, its connections."""
+
+    def __init__(self, name: str, address: str | None, *, max_names: int) -> None:
+        self.name = name
+        self.address = address
+        self.tag = pod_tag(name)
+        self.names = NameBook(max_names)
+        self.warned_of_names = False
+        self.connections = 0
+        #: Monotonic clock, seconds; None until it has sent something.
+        self.last_seen: float | None = None
+        self.replies_dropped = 0
+        self._latest_ns = 0
+
+    def take_times(self, clock: Clock, count: int) -> int:
+        """Reserve `count` consecutive nanoseconds, now or after the last one used; returns the first."""
+        first_ns = max(clock.now_ns(), self._latest_ns + 1)
+        self._latest_ns = first_ns + count - 1
+        return first_ns
+
+
+class Pods:
+    """All pods seen, and those that the operator named."""
+
+    def __init__(self, names: Mapping[str, str], *, max_names: int) -> None:
+        self._names = names
+        self._max_names = max_names
+        self.by_name: dict[str, Pod] = {}
+        for address, name in names.items():
+            self._named(name, address)
+
+    def at(self, address: str) -> Pod:
+        """The pod with this address."""
+        pod = self._named(self._names.get(address, address), address)
+        pod.address = address
+        return pod
+
+    def ods(self) -> Pod:
+        """The pod that ODS's own events belong to; it is not listed."""
+        return Pod(ODS, None, max_names=0)
+
+    def _named(self, name: str, address: str) -> Pod:
+        if name not in self.by_name:
+            self.by_name[name] = Pod(name, address, max_names=self._max_names)
+        return self.by_name[name]

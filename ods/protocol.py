@@ -1,0 +1,311 @@
+"""The wire: bytes of a pod to records, and records to replies. Pure: no socket, no clock, no log.
+
+A line is `POD`, a digit and a body. Real pods send log messages without the newline, so that the next record begins in
+the middle of the line; hence a line that does not begin with `POD2` may hold several records. The records and replies
+do not depend on how TCP cut the stream: any split of the same bytes gives the same.
+
+A chunk in which every line is a well-formed data point is the common case and is matched as a whole; everything else
+goes line by line. Both give the same records.
+"""
+
+import math
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+#: A line, or a message within one, longer than this is not understood. Bytes, without the newline.
+MAX_LINE_BYTES = 64 * 1024
+#: How much of an overlong line is told back. Bytes.
+HEAD_BYTES = 64
+#: The longest name of a data point. Bytes.
+MAX_NAME_BYTES = 63
+
+NOT_STORED = b"ERROR: Not Stored\n"
+LOGGED = b"OK: LOGGED\n"
+
+_BLANK = b" \r"
+_NAME = rf"[A-Za-z0-9_.:/-]{{1,{MAX_NAME_BYTES}}}"
+_NUMBER = r"[+-]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][+-]?[0-9]+)?"
+
+_DATA_LINES = re.compile(rf"^POD2({_NAME}) ({_NUMBER})$", re.MULTILINE)
+_IS_NAME = re.compile(_NAME.encode())
+_IS_NUMBER = re.compile(_NUMBER.encode())
+#: A data point, or what C's printf makes of no number, glued to the end of a log message.
+_GLUED = re.compile(rf"POD2({_NAME}) ({_NUMBER}|-?nan|-?inf)\Z".encode())
+#: The same, cut off by the end of the connection anywhere after the name.
+_GLUED_TORN = re.compile(rf"POD2{_NAME} (?:[+-]?[0-9.]*(?:[eE][+-]?[0-9]*)?|-?(?:nan?|n|inf?|i))\Z".encode())
+#: `%-8s` of the level in brackets, as the pod's logging client prints it.
+_LEVEL = re.compile(r"\[(?:(DEBUG|ERROR|FATAL)\] ?|(INFO|NOTE|WARN)\] {0,2})")
+
+_CONTROLS = {code: f"\\x{code:02x}" for code in (*range(0x20), *range(0x7F, 0xA0)) if code != 0x09}
+_CONTROLS |= {0x0A: "\\n", 0x0D: "\\r", 0x2028: "\\u2028", 0x2029: "\\u2029"}
+
+
+@dataclass(frozen=True, slots=True)
+class DataPoints:
+    """Consecutive data points, column by column: names, numbers as sent, and values as Python's `repr` of the float."""
+
+    names: list[str]
+    sent: list[str]
+    values: list[str]
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+
+@dataclass(frozen=True, slots=True)
+class LogMessage:
+    """A log message: its level in lower case (or None), the text without it, and the text as sent."""
+
+    level: str | None
+    message: str
+    sent: str
+
+
+@dataclass(frozen=True, slots=True)
+class NoRecord:
+    """What is no record: `kind` is `invalid` (bad data and what is not understood) or `torn`."""
+
+    kind: str
+    sent: str
+
+
+Record = DataPoints | LogMessage | NoRecord
+
+
+@dataclass(slots=True)
+class Decoded:
+    """What a piece of the stream held: the records, and the replies to the lines that ended in it.
+
+    A reply is `(text, lines)`: where `lines` is 0 the text stands; otherwise it answers that many lines with `OK`, and
+    each becomes `ERROR: Not Stored` when their points could not be kept.
+    """
+
+    records: list[Record] = field(default_factory=list)
+    replies: list[tuple[bytes, int]] = field(default_factory=list)
+
+
+def replies_when_kept(replies: Iterable[tuple[bytes, int]]) -> bytes:
+    """The replies to send once every point of theirs is kept."""
+    return b"".join([text for text, _ in replies])
+
+
+def replies_when_dropped(replies: Iterable[tuple[bytes, int]]) -> bytes:
+    """The replies to send when no store could take the points."""
+    return b"".join([NOT_STORED * lines if lines else text for text, lines in replies])
+
+
+def readable(raw: bytes) -> str:
+    r"""Text as it is stored: UTF-8, with invalid bytes and control characters as `\xNN` and newlines as `\n`."""
+    text = raw.decode("utf-8", "backslashreplace")
+    return text if text.isprintable() else text.translate(_CONTROLS)
+
+
+class NameBook:
+    """The distinct names that a pod has used, capped, so that a million names cannot fill any memory."""
+
+    def __init__(self, limit: int) -> None:
+        self.limit = limit
+        self.refused = 0
+        self._known: set[str] = set()
+
+    def __len__(self) -> int:
+        return len(self._known)
+
+    def admit_all(self, names: Iterable[str]) -> bool:
+        """Take all of these names, or none of them where they do not all fit."""
+        if self._known.issuperset(names):
+            return True
+        new = set(names) - self._known
+        if len(self._known) + len(new) > self.limit:
+            return False
+        self._known |= new
+        return True
+
+    def refuses(self, name: str) -> bool:
+        """Whether this name would be one too many; counted where it is."""
+        refused = name not in self._known and len(self._known) >= self.limit
+        self.refused += refused
+        return refused
+
+
+class Decoder:
+    """The bytes of one connection, in order, to records. Holds the unfinished line between two calls."""
+
+    def __init__(self, names: NameBook) -> None:
+        self._names = names
+        self._rest = b""
+        #: The beginning of the line, once messages of it have been taken off or it proved overlong.
+        self._head: bytes | None = None
+        self._overlong = False
+
+    def feed(self, data: bytes) -> Decoded:
+        """The records and replies that are complete with these bytes."""
+        data = self._rest + data
+        end = data.rfind(b"\n") + 1
+        decoded = self._feed_lines(data[:end]) if end else Decoded()
+        self._rest = data[end:]
+        self._take_finished_messages(decoded)
+        return decoded
+
+    def finish(self) -> Decoded:
+        """What the end of the connection makes of the unfinished line: messages are kept, a data line is torn."""
+        decoded = Decoded()
+        line = self._rest.rstrip(_BLANK)
+        if self._overlong:
+            _Line(decoded, self._names).overlong(self._head or b"")
+        elif self._head is None and (line.startswith(b"POD2") or (line and b"POD2".startswith(line))):
+            decoded.records.append(NoRecord("torn", readable(line)))
+        elif line:
+            glued = _GLUED_TORN.search(line)
+            if text := line[: glued.start()] if glued else line:
+                _Line(decoded, self._names).text(text)
+            if glued:
+                decoded.records.append(NoRecord("torn", readable(glued[0])))
+        decoded.replies.clear()
+        self._rest, self._head, self._overlong = b"", None, False
+        return decoded
+
+    def _feed_lines(self, lines: bytes) -> Decoded:
+        if self._head is None and not self._overlong:
+            decoded = self._all_data_points(lines)
+            if decoded is not None:
+                return decoded
+        decoded = Decoded()
+        for line in lines[:-1].split(b"\n"):
+            self._line(line, decoded)
+        return decoded
+
+    def _all_data_points(self, lines: bytes) -> Decoded | None:
+        """The common case, a chunk at a time; None where any line is anything but a good data point."""
+        try:
+            text = lines.decode("ascii")
+        except UnicodeDecodeError:
+            return None
+        matches = _DATA_LINES.findall(text)
+        if len(matches) != text.count("\n"):
+            return None
+        names, sent = map(list, zip(*matches, strict=True))
+        if len(text) > MAX_LINE_BYTES and max(map(len, sent)) > MAX_LINE_BYTES - len("POD2 ") - MAX_NAME_BYTES:
+            return None
+        values = list(map(float, sent))
+        if not math.isfinite(sum(values)) or not self._names.admit_all(names):
+            return None
+        points = DataPoints(names, sent, list(map(repr, values)))
+        return Decoded([points], [(_ok(points), len(points))])
+
+    def _line(self, line: bytes, decoded: Decoded) -> None:
+        """One line, or what is left of it after the messages that were taken off it."""
+        if self._head is None:
+            line = line.lstrip(_BLANK)
+        to = _Line(decoded, self._names)
+        head = line[:HEAD_BYTES] if self._head is None else self._head
+        is_data = self._head is None and line.startswith(b"POD2")
+        last = line if is_data or self._overlong else self._take_messages(line, to)
+        if self._overlong or last is None or len(last) > MAX_LINE_BYTES:
+            to.overlong(head)
+        elif is_data:
+            to.data(last.rstrip(_BLANK))
+        else:
+            to.end(last.rstrip(_BLANK))
+        self._head, self._overlong = None, False
+
+    def _take_finished_messages(self, decoded: Decoded) -> None:
+        """Take off the unfinished line each message that the next one has ended."""
+        if self._overlong:
+            self._rest = b""
+            return
+        if self._head is None:
+            self._rest = self._rest.lstrip(_BLANK)
+        head = self._rest[:HEAD_BYTES] if self._head is None else self._head
+        last: bytes | None = self._rest
+        if self._head is not None or not self._rest.startswith(b"POD2"):
+            last = self._take_messages(self._rest, _Line(decoded, self._names))
+        # The last three bytes may yet turn out to be the beginning of the next message.
+        if last is None or len(last) > MAX_LINE_BYTES + 3:
+            self._head, self._overlong, self._rest = head, True, b""
+        elif len(last) < len(self._rest):
+            self._head, self._rest = head, last
+
+    def _take_messages(self, line: bytes, to: "_Line") -> bytes | None:
+        """Take off a line all that a `POD1` has ended; what is left, or None where a message is overlong."""
+        start = 0
+        while (following := line.find(b"POD1", start + 1)) != -1:
+            if following - start > MAX_LINE_BYTES:
+                return None
+            to.text(line[start:following])
+            start = following
+        return line[start:]
+
+
+class _Line:
+    """Adds the records and the reply of one line to what is decoded."""
+
+    def __init__(self, decoded: Decoded, names: NameBook) -> None:
+        self._decoded = decoded
+        self._names = names
+
+    def data(self, line: bytes) -> None:
+        """A line, or the end of one, that begins with `POD2`."""
+        name, _, number = line[4:].partition(b" ")
+        value = float(number) if _IS_NUMBER.fullmatch(number) else math.nan
+        if not _IS_NAME.fullmatch(name) or self._names.refuses(name.decode()):
+            self._no_record(line, b"FAIL: " + line)
+        elif not math.isfinite(value):
+            self._no_record(line, b"ERROR: Bad Value '" + number + b"'")
+        else:
+            self._point(name.decode(), number.decode(), repr(value))
+
+    def text(self, text: bytes) -> None:
+        """A message, or what comes before the first one; more of the line follows it."""
+        if text.startswith(b"POD1"):
+            self._decoded.records.append(_log_message(text[4:]))
+        else:
+            self._decoded.records.append(NoRecord("invalid", readable(text)))
+
+    def end(self, line: bytes) -> None:
+        """The end of a line, which does not begin with `POD2`: its reply is that of its last record."""
+        glued = _GLUED.search(line)
+        text = line[: glued.start()] if glued else line
+        if text or not glued:
+            self.text(text)
+        if glued:
+            self.data(glued[0])
+        elif text.startswith(b"POD1"):
+            self._decoded.replies.append((LOGGED, 1))
+        else:
+            self._decoded.replies.append((b"FAIL: " + text + b"\n", 0))
+
+    def overlong(self, head: bytes) -> None:
+        """A line that is too long to be understood."""
+        self._no_record(head, b"FAIL: " + head)
+
+    def _point(self, name: str, sent: str, value: str) -> None:
+        self._names.admit_all((name,))
+        records = self._decoded.records
+        if not (records and isinstance(records[-1], DataPoints)):
+            records.append(DataPoints([], [], []))
+        points = records[-1]
+        assert isinstance(points, DataPoints)
+        points.names.append(name)
+        points.sent.append(sent)
+        points.values.append(value)
+        self._decoded.replies.append((f"OK: ({name},{value})\n".encode(), 1))
+
+    def _no_record(self, line: bytes, reply: bytes) -> None:
+        self._decoded.records.append(NoRecord("invalid", readable(line)))
+        self._decoded.replies.append((reply + b"\n", 0))
+
+
+def _ok(points: DataPoints) -> bytes:
+    return "".join(
+        [f"OK: ({name},{value})\n" for name, value in zip(points.names, points.values, strict=True)]
+    ).encode()
+
+
+def _log_message(raw: bytes) -> LogMessage:
+    text = readable(raw)
+    level = _LEVEL.match(text)
+    if level is None:
+        return LogMessage(None, text, text)
+    return LogMessage((level[1] or level[2]).lower(), text[level.end() :], text)

@@ -1,0 +1,73 @@
+"""Receives pods at the door: gives each connection its intake, and tells of who comes, leaves or is turned away."""
+
+import logging
+from collections import Counter
+
+from ods.admission import Admission
+from ods.chunk import Chunk
+from ods.clock import Clock
+from ods.connection import Connection
+from ods.events import Events
+from ods.intake import Intake
+from ods.ledger import Ledger
+from ods.pods import Pod, Pods
+from ods.recorder import Recorder
+
+log = logging.getLogger(__name__)
+
+
+class Reception:
+    """What the listener reports to."""
+
+    def __init__(
+        self, *, pods: Pods, clock: Clock, ledger: Ledger, admission: Admission, recorder: Recorder, events: Events
+    ) -> None:
+        self._pods = pods
+        self._clock = clock
+        self._ledger = ledger
+        self._admission = admission
+        self._recorder = recorder
+        self._events = events
+        self._refused: Counter[str] = Counter()
+
+    def enter(self, address: str, connection: Connection) -> Intake:
+        """A pod has connected."""
+        pod = self._pods.at(address)
+        pod.connections += 1
+        connection.prepare(lambda replies: _count_dropped(pod, replies))
+        log.info("pod %s connected%s", pod.name, "" if pod.name == address else f" from {address}")
+        self._events.emit(pod, "connected", address)
+        return Intake(
+            pod=pod,
+            clock=self._clock,
+            ledger=self._ledger,
+            admission=self._admission,
+            forward=self._forward,
+            reply=connection.reply,
+        )
+
+    def leave(self, address: str, how: str) -> None:
+        """A pod's connection has ended."""
+        pod = self._pods.at(address)
+        pod.connections -= 1
+        counts = self._ledger.of(pod.name)
+        log.info(
+            "pod %s disconnected: %s; %d received, %d invalid, %d torn so far",
+            *(pod.name, how, counts.received, counts.invalid, counts.torn),
+        )
+        self._events.emit(pod, "disconnected", how)
+
+    def refused(self, address: str) -> None:
+        """A peer outside the allowed networks was turned away."""
+        self._refused[address] += 1
+        if self._refused[address] == 1:
+            log.warning("refused %s: it is in no network given by --allow", address)
+
+    def _forward(self, chunk: Chunk) -> None:
+        self._recorder.put(chunk)
+
+
+def _count_dropped(pod: Pod, replies: int) -> None:
+    if not pod.replies_dropped:
+        log.info("pod %s does not read its replies; those beyond 1 MiB are dropped", pod.name)
+    pod.replies_dropped += replies

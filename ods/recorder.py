@@ -1,0 +1,186 @@
+"""Writes down every record before it is stored, whatever InfluxDB does, and hands it on to the store.
+
+A disk that does not answer holds nobody up: after `PATIENCE_SECONDS` the chunks go on, and those that follow go on at
+once until the disk has caught up. What could not be written is counted and said.
+"""
+
+import logging
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import gevent
+from gevent.event import Event
+
+from ods.chunk import Chunk
+from ods.disk import Disk
+from ods.segments import Rows, Segments, compress, left_to_compress, prune
+from ods.supervisor import Supervisor
+from ods.worker import Worker
+
+log = logging.getLogger(__name__)
+
+#: How long chunks wait for the disk before they go on without. Seconds.
+PATIENCE_SECONDS = 0.1
+#: The most that waits for a disk that does not answer; beyond it rows are not recorded. Bytes.
+WAITING_BYTES = 32 * 1024 * 1024
+#: How often old segments are closed and the limit of the recordings is looked at. Seconds.
+TIDY_SECONDS = 1.0
+
+
+class Recorder:
+    """The recordings of all pods. `put` never waits; `forward` gets every chunk, in order."""
+
+    def __init__(
+        self,
+        *,
+        directory: Path,
+        disk: Disk,
+        limit_bytes: int,
+        forward: Callable[[Chunk], None],
+        confirmed_before_ns: Callable[[], int],
+    ) -> None:
+        self._segments = Segments(directory)
+        self._disk = disk
+        self._limit_bytes = limit_bytes
+        self._forward = forward
+        self._confirmed_before_ns = confirmed_before_ns
+        self._writer = Worker("recorder")
+        self._archiver = Worker("archiver")
+        self._queue: list[Chunk] = []
+        self._filled = Event()
+        self._caught_up = Event()
+        self._caught_up.set()
+        self._waiting_bytes = 0
+        self._is_stopping = False
+        self._trouble = ""
+        self.unrecorded = 0
+        self.is_paused = False
+
+    def start(self, supervisor: Supervisor) -> None:
+        """Begin to record."""
+        self._writer.start()
+        self._archiver.start()
+        for closed in left_to_compress(self._segments.directory):
+            self._archiver.submit(_compress, closed)
+        supervisor.spawn("recorder", self._record)
+        supervisor.spawn("recorder's tidying", self._tidy)
+
+    def put(self, chunk: Chunk) -> None:
+        """Record this chunk, then forward it."""
+        self._queue.append(chunk)
+        self._filled.set()
+
+    def stop(self, patience_seconds: float) -> None:
+        """Hand on what is queued, close the segments, and compress them as far as there is time."""
+        deadline = time.monotonic() + patience_seconds
+        self._is_stopping = True
+        self._hand_on(self._take())
+        try:
+            closed = self._writer.submit(self._segments.close_all).get(timeout=patience_seconds)
+            for path in closed:
+                self._archiver.submit(_compress, path, deadline)
+            self._archiver.submit(int).get(timeout=max(0.0, deadline - time.monotonic()))
+        except (gevent.Timeout, OSError) as error:
+            log.warning("recordings: not all segments were closed: %s", error)
+        self._writer.stop()
+        self._archiver.stop()
+
+    def _record(self) -> None:
+        while not self._is_stopping:
+            self._filled.wait()
+            self._hand_on(self._take())
+
+    def _take(self) -> list[Chunk]:
+        self._filled.clear()
+        chunks, self._queue = self._queue, []
+        return chunks
+
+    def _hand_on(self, chunks: list[Chunk]) -> None:
+        rows = [
+            Rows(c.pod, c.data_rows, c.log_rows, c.first_ns, c.last_ns) for c in chunks if c.data_rows or c.log_rows
+        ]
+        if rows and self._submit(rows):
+            self._caught_up.wait(PATIENCE_SECONDS)
+        for chunk in chunks:
+            self._forward(chunk)
+
+    def _submit(self, rows: list[Rows]) -> bool:
+        """Queue rows for the disk; returns whether it is worth waiting for."""
+        size_bytes = sum(len(row.data) + len(row.log) for row in rows)
+        if self.is_paused or self._waiting_bytes + size_bytes > WAITING_BYTES:
+            self._not_recorded(rows, "the disk does not answer" if not self.is_paused else "")
+            return False
+        is_prompt: bool = self._caught_up.is_set()
+        self._caught_up.clear()
+        self._waiting_bytes += size_bytes
+        self._writer.submit(self._append, rows).rawlink(lambda done: self._appended(done, rows, size_bytes))
+        return is_prompt
+
+    def _append(self, rows: list[Rows]) -> None:
+        now = time.monotonic()
+        for index, row in enumerate(rows):
+            try:
+                self._segments.append(row, now)
+            except OSError as error:
+                raise _NotRecorded(rows[index:]) from error
+
+    def _appended(self, done: gevent.event.AsyncResult, rows: list[Rows], size_bytes: int) -> None:
+        self._waiting_bytes -= size_bytes
+        if not self._waiting_bytes:
+            self._caught_up.set()
+        if isinstance(done.exception, _NotRecorded):
+            self._not_recorded(done.exception.rows, str(done.exception.__cause__))
+        elif done.exception is not None:
+            self._not_recorded(rows, repr(done.exception))
+        elif self._trouble:
+            log.info("recordings: written again; %d records are missing from them", self.unrecorded)
+            self._trouble = ""
+
+    def _not_recorded(self, rows: list[Rows], trouble: str) -> None:
+        self.unrecorded += sum(row.data.count(b"\n") + row.log.count(b"\n") for row in rows)
+        if trouble and not self._trouble:
+            log.error("recordings: not written: %s; look after the disk. Forwarding goes on", trouble)
+            self._trouble = trouble
+
+    def _tidy(self) -> None:
+        while not self._is_stopping:
+            gevent.sleep(TIDY_SECONDS)
+            if self._writer.waiting:
+                continue
+            try:
+                self._look_at_room(self._writer.run(self._disk.free_for_recordings_bytes))
+                for closed in self._writer.run(self._segments.close_old, time.monotonic()):
+                    self._archiver.submit(_compress, closed)
+                if self._limit_bytes and not self._archiver.waiting:
+                    self._archiver.submit(self._prune, self._confirmed_before_ns())
+            except OSError as error:
+                log.debug("recordings: %s", error)
+
+    def _look_at_room(self, free_bytes: int) -> None:
+        if free_bytes <= 0 and not self.is_paused:
+            log.error("recordings: stopped, the disk is nearly full; free some space. Forwarding goes on")
+        elif free_bytes > 0 and self.is_paused:
+            log.info("recordings: begun again; %d records are missing from them", self.unrecorded)
+        self.is_paused = free_bytes <= 0
+
+    def _prune(self, confirmed_before_ns: int) -> None:
+        for path in prune(
+            self._segments.directory, limit_bytes=self._limit_bytes, confirmed_before_ns=confirmed_before_ns
+        ):
+            log.info("recordings: deleted %s (--recordings-limit)", path)
+
+
+class _NotRecorded(Exception):
+    def __init__(self, rows: list[Rows]) -> None:
+        super().__init__(rows)
+        self.rows = rows
+
+
+def _compress(closed: Path, deadline: float = float("inf")) -> None:
+    if time.monotonic() > deadline:
+        return
+    try:
+        compress(closed)
+    except OSError as error:
+        log.warning("recordings: %s is left uncompressed: %s", closed, error)

@@ -1,0 +1,160 @@
+"""The files of the recordings, as the recorder's thread sees them: every call may wait for the disk.
+
+While open a segment is called `NAME.csv.open`. Closed, it is `NAME.csv` for as long as it takes to compress it, then
+`NAME.csv.gz`. A row is written whole or not at all.
+"""
+
+import gzip
+import os
+import shutil
+from collections import OrderedDict
+from dataclasses import dataclass
+from pathlib import Path
+
+from ods.recording import HEADERS, folder_name, segment_name
+
+OPEN = ".open"
+COMPRESSED = ".gz"
+
+#: A segment is closed when it has reached this size. Bytes.
+SEGMENT_BYTES = 64 * 1024 * 1024
+#: A segment is closed when it is this old. Seconds.
+SEGMENT_SECONDS = 3600.0
+#: A segment is closed when nothing was appended for this long. Seconds.
+IDLE_SECONDS = 60.0
+#: At most this many files are held open at once; the others are opened again for their next rows.
+OPEN_FILES = 256
+
+
+@dataclass(slots=True, kw_only=True)
+class Segment:
+    """An open segment. Times on the monotonic clock, in seconds, but for `last_ns`."""
+
+    path: Path
+    size_bytes: int
+    begun_at: float
+    appended_at: float
+    last_ns: int
+
+
+@dataclass(slots=True, frozen=True)
+class Rows:
+    """Rows of one pod for its two segments, with the times of the first and the last."""
+
+    pod: str
+    data: bytes
+    log: bytes
+    first_ns: int
+    last_ns: int
+
+
+class Segments:
+    """All open segments below one directory."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        self._open: dict[tuple[str, str], Segment] = {}
+        self._files: OrderedDict[Path, int] = OrderedDict()
+
+    def append(self, rows: Rows, now: float) -> None:
+        """Append to the pod's segments. Raises OSError when the disk does not take it."""
+        for kind, text in (("data", rows.data), ("log", rows.log)):
+            if text:
+                segment = self._segment(rows, kind, now)
+                self._write(segment, text)
+                segment.appended_at, segment.last_ns = now, rows.last_ns
+
+    def close_old(self, now: float) -> list[Path]:
+        """Close the segments that are large, old or idle; returns them, to be compressed."""
+        return [self._close(key) for key, segment in list(self._open.items()) if _is_old(segment, now)]
+
+    def close_all(self) -> list[Path]:
+        """Close every segment; returns them, to be compressed."""
+        return [self._close(key) for key in list(self._open)]
+
+    def _segment(self, rows: Rows, kind: str, now: float) -> Segment:
+        key = (rows.pod, kind)
+        if key not in self._open:
+            folder = self.directory / folder_name(rows.pod)
+            folder.mkdir(parents=True, exist_ok=True)
+            path = folder / (segment_name(rows.first_ns, kind) + OPEN)
+            segment = Segment(path=path, size_bytes=0, begun_at=now, appended_at=now, last_ns=rows.first_ns)
+            self._write(segment, HEADERS[kind])
+            self._open[key] = segment
+        return self._open[key]
+
+    def _write(self, segment: Segment, text: bytes) -> None:
+        file = self._file(segment.path)
+        try:
+            written = os.write(file, text)
+            if written != len(text):
+                raise OSError(f"{segment.path} took {written} of {len(text)} bytes")
+        except OSError:
+            os.ftruncate(file, segment.size_bytes)
+            raise
+        segment.size_bytes += len(text)
+
+    def _file(self, path: Path) -> int:
+        if path in self._files:
+            self._files.move_to_end(path)
+            return self._files[path]
+        if len(self._files) >= OPEN_FILES:
+            os.close(self._files.popitem(last=False)[1])
+        self._files[path] = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+        return self._files[path]
+
+    def _close(self, key: tuple[str, str]) -> Path:
+        segment = self._open.pop(key)
+        file = self._files.pop(segment.path, None)
+        if file is not None:
+            os.close(file)
+        closed = segment.path.with_suffix("")
+        segment.path.rename(closed)
+        os.utime(closed, ns=(segment.last_ns, segment.last_ns))
+        return closed
+
+
+def compress(closed: Path) -> Path:
+    """Replace a closed segment by its compressed form, which keeps its time. Raises OSError; then nothing is lost."""
+    finished = closed.with_name(closed.name + COMPRESSED)
+    unfinished = finished.with_name(finished.name + ".part")
+    with closed.open("rb") as source, unfinished.open("wb") as target:
+        with gzip.GzipFile(filename=closed.name, mode="wb", fileobj=target, compresslevel=6, mtime=0) as packed:
+            shutil.copyfileobj(source, packed, 1024 * 1024)
+        target.flush()
+        os.fsync(target.fileno())
+    shutil.copystat(closed, unfinished)
+    unfinished.replace(finished)
+    closed.unlink()
+    return finished
+
+
+def left_to_compress(directory: Path) -> list[Path]:
+    """Closed segments that the run before did not come to compress."""
+    return sorted(directory.glob("*/*.csv"))
+
+
+def prune(directory: Path, *, limit_bytes: int, confirmed_before_ns: int) -> list[Path]:
+    """Delete compressed segments, oldest first, until the recordings fit the limit; returns those deleted.
+
+    Only those whose last record is older than `confirmed_before_ns`, the oldest one that is not yet in InfluxDB.
+    """
+    files = [(path, path.stat()) for path in directory.glob("*/*.csv*")]
+    excess_bytes = sum(stat.st_size for _, stat in files) - limit_bytes
+    deleted: list[Path] = []
+    for path, stat in sorted(files, key=lambda file: file[0].name):
+        if excess_bytes <= 0:
+            break
+        if path.suffix == COMPRESSED and stat.st_mtime_ns < confirmed_before_ns:
+            path.unlink()
+            excess_bytes -= stat.st_size
+            deleted.append(path)
+    return deleted
+
+
+def _is_old(segment: Segment, now: float) -> bool:
+    return (
+        segment.size_bytes >= SEGMENT_BYTES
+        or now - segment.begun_at >= SEGMENT_SECONDS
+        or now - segment.appended_at >= IDLE_SECONDS
+    )

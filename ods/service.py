@@ -1,0 +1,232 @@
+"""The composition root: makes every part of ODS, joins them along the flow of the data, starts and stops them.
+
+    listener -> intake -> recorder -> store -> influx
+                                          \\-> buffer -> drain -> influx
+
+The order of the start is the order of what pods need: the port is taken and the lock held before anything else, pods
+are accepted at once, and what may wait (the disk, InfluxDB) is waited for by nobody.
+"""
+
+import logging
+
+import gevent
+
+from ods.admission import Admission
+from ods.availability import Availability
+from ods.buffer import Buffer
+from ods.clock import Clock
+from ods.directory import DataDirectory
+from ods.disk import Disk
+from ods.drain import Drain
+from ods.errors import BufferUnavailable
+from ods.events import Events
+from ods.influx import Influx
+from ods.ledger import Fate, Ledger
+from ods.listener import Listener, own_addresses
+from ods.pods import Pods
+from ods.reception import Reception
+from ods.recorder import Recorder
+from ods.settings import Settings
+from ods.sift import Sifter
+from ods.status import Status
+from ods.store import StoreManager
+from ods.supervisor import Supervisor
+from ods.web import Web
+from ods.worker import Worker
+
+log = logging.getLogger(__name__)
+
+#: What a point takes on disk in the buffer and the recordings together, to tell how long the disk lasts. Bytes.
+POINT_BYTES = 60
+#: The rate for which that is told. Points a second.
+TOLD_RATE = 1000
+#: How long each step of the stop may take: 5 s in all. Seconds.
+STORE_STOP_SECONDS, RECORDER_STOP_SECONDS, BUFFER_STOP_SECONDS = 1.0, 0.8, 0.5
+
+
+class Service:
+    """All of ODS. `run` serves until `request_stop` is called or a part of it fails."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._directory = DataDirectory(settings.directory)
+        self._supervisor = Supervisor()
+        self._clock = Clock(on_step=self._clock_stepped)
+        self._ledger = Ledger()
+        self._pods = Pods(settings.pods, max_names=settings.max_names)
+        self._ods = self._pods.ods()
+        self._disk = Disk(settings.directory)
+        self._notes = Worker("notes")
+        self._make_stores()
+        self._make_front()
+        self._status = Status(
+            influx=settings.influx,
+            availability=self._availability,
+            buffer=self._buffer,
+            clock=self._clock,
+            drain=self._drain,
+            ledger=self._ledger,
+            pods=self._pods,
+            recorder=self._recorder,
+            store=self._store,
+        )
+        self._web = Web(
+            status=self._status, directory=self._directory, host=settings.http_host, port=settings.http_port
+        )
+
+    def _make_stores(self) -> None:
+        settings = self._settings
+        self._influx = Influx(settings.influx)
+        self._availability = Availability(url=settings.influx.url, on_change=self._availability_changed)
+        self._buffer = Buffer(self._directory.buffer, limit_bytes=settings.buffer_limit_bytes, disk=self._disk)
+        self._buffer_worker = Worker("buffer")
+        self._store = StoreManager(
+            influx=self._influx,
+            buffer=self._buffer,
+            buffer_worker=self._buffer_worker,
+            availability=self._availability,
+            ledger=self._ledger,
+            supervisor=self._supervisor,
+            backlog_grew=self._backlog_grew,
+        )
+        self._sifter = Sifter(
+            influx=self._influx,
+            buffer=self._buffer,
+            buffer_worker=self._buffer_worker,
+            availability=self._availability,
+            ledger=self._ledger,
+            sifted=lambda: self._drain.wake(),
+        )
+        self._drain = Drain(
+            influx=self._influx,
+            buffer=self._buffer,
+            buffer_worker=self._buffer_worker,
+            availability=self._availability,
+            ledger=self._ledger,
+            sifter=self._sifter,
+            claimed=lambda: self._store.claimed,
+        )
+
+    def _make_front(self) -> None:
+        self._recorder = Recorder(
+            directory=self._directory.recordings,
+            disk=self._disk,
+            limit_bytes=self._settings.recordings_limit_bytes,
+            forward=self._store.put,
+            confirmed_before_ns=self._confirmed_before_ns,
+        )
+        self._events = Events(clock=self._clock, forward=self._store.put)
+        reception = Reception(
+            pods=self._pods,
+            clock=self._clock,
+            ledger=self._ledger,
+            admission=Admission(),
+            recorder=self._recorder,
+            events=self._events,
+        )
+        self._listener = Listener(self._settings.listener, reception)
+
+    def run(self) -> int:
+        """Serve. Returns the exit status. Raises SettingsError when it cannot start."""
+        self._directory.open()
+        try:
+            self._listener.bind()
+            self._web.bind()
+            self._start()
+            self._supervisor.ended.wait()
+        finally:
+            self._stop()
+            self._directory.close()
+        return 1 if self._supervisor.has_failed else 0
+
+    def request_stop(self) -> None:
+        """End `run`."""
+        self._supervisor.ended.set()
+
+    def _start(self) -> None:
+        if self._clock.continue_from(self._directory.latest_ns()):
+            log.warning("clock: it is before the last reception time of the run before; that time is continued from")
+        for worker in (self._buffer_worker, self._notes):
+            worker.start()
+        self._influx.start()
+        opened = self._buffer_worker.submit(self._buffer.open)
+        self._recorder.start(self._supervisor)
+        self._store.start()
+        self._listener.start()
+        self._web.start()
+        self._supervisor.spawn("start of the drain", self._start_drain, opened)
+        self._supervisor.spawn("ticker", self._tick)
+        self._announce()
+
+    def _start_drain(self, opened: gevent.event.AsyncResult) -> None:
+        try:
+            for fate, points in opened.get().items():
+                self._ledger.begin_with(Fate(fate), points)
+        except BufferUnavailable as error:
+            log.error("buffer: %s; look after the disk. Live forwarding goes on", error.reason)
+        else:
+            totals = self._ledger.totals()
+            log.info("backlog: %d points wait, %d are quarantined", totals.pending, totals.quarantined)
+        self._sifter.start(self._supervisor)
+        self._drain.start(self._supervisor)
+
+    def _announce(self) -> None:
+        settings = self._settings
+        for address in own_addresses(settings.listener.host):
+            log.info("pods connect to %s port %d", address, self._listener.port)
+        log.info("data directory: %s", settings.directory)
+        log.info("configuration file: %s", settings.config or "none")
+        log.info("InfluxDB: %s, database %r", settings.influx.url, settings.influx.database)
+        log.info("status: %s", self._web.url or "not served (--http-port 0)")
+        try:
+            room = min(self._disk.free_for_buffer_bytes(), settings.buffer_limit_bytes)
+            log.info("disk: lasts %.0f hours at %d points a second", room / POINT_BYTES / TOLD_RATE / 3600, TOLD_RATE)
+        except OSError as error:
+            log.warning("disk: %s", error)
+
+    def _stop(self) -> None:
+        """Stop accepting, store what was read, and say what waits."""
+        self._listener.stop()
+        self._web.stop()
+        self._recorder.stop(RECORDER_STOP_SECONDS)
+        self._store.stop(STORE_STOP_SECONDS)
+        self._supervisor.stop()
+        self._influx.stop()
+        try:
+            self._note_time()
+            self._buffer_worker.submit(self._buffer.close).get(timeout=BUFFER_STOP_SECONDS)
+        except gevent.Timeout:
+            log.warning("buffer: the disk does not answer; what was committed is safe")
+        totals = self._ledger.totals()
+        log.info("stopped: %d points wait in the buffer and are sent at the next start", totals.pending)
+
+    def _tick(self) -> None:
+        while True:
+            self._status.tick()
+            if not self._notes.waiting:
+                self._note_time()
+            gevent.sleep(1.0)
+
+    def _note_time(self) -> None:
+        self._notes.submit(self._directory.note_latest_ns, self._clock.now_ns()).rawlink(_debug_failure)
+
+    def _backlog_grew(self) -> None:
+        self._sifter.wake()
+        self._drain.wake()
+
+    def _confirmed_before_ns(self) -> int:
+        """Every record before this reception time is in InfluxDB or quarantined."""
+        oldest_ns = self._buffer.oldest_ns
+        return self._clock.now_ns() - int(60e9) if oldest_ns is None else oldest_ns
+
+    def _availability_changed(self, is_available: bool, detail: str) -> None:
+        self._events.emit(self._ods, "outage_ended" if is_available else "outage_begun", detail)
+        self._drain.wake()
+
+    def _clock_stepped(self, seconds: float) -> None:
+        log.warning("clock: the wall clock stepped by %+.3f s; reception times stay in order", seconds)
+
+
+def _debug_failure(done: gevent.event.AsyncResult) -> None:
+    if done.exception is not None:
+        log.debug("note of the time: %s", done.exception)

@@ -1,0 +1,161 @@
+"""Finds the lines that InfluxDB will never take, off the live path, so that their neighbours are stored.
+
+A rejected batch waits in the buffer. Its lines are sorted by series and halved until the bad ones stand alone: about
+`2 k log2 n` requests for k bad series among n lines. Sending a good line again on the way is harmless.
+"""
+
+import logging
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from itertools import groupby
+
+import gevent
+from gevent.event import Event
+
+from ods.availability import Availability
+from ods.buffer import BadLine, Buffer, Row
+from ods.errors import BufferUnavailable, Rejected, Unavailable
+from ods.influx import Influx
+from ods.ledger import Fate, Ledger
+from ods.line_protocol import is_event, pod_of, series_of, time_of
+from ods.supervisor import Supervisor
+from ods.worker import Worker
+
+log = logging.getLogger(__name__)
+
+#: How long to wait after one of the two stores failed. Seconds.
+RETRY_SECONDS = 1.0
+#: This many series are remembered as bad, to be tried apart from the others at once.
+REMEMBERED_SERIES = 10_000
+
+#: A line of this series conflicts with what InfluxDB has of it, and so does each other of the batch.
+_WHOLE_SERIES = "field type conflict"
+#: Where the newest line of a series is too old, so are all.
+_TOO_OLD = "beyond retention policy"
+
+
+def find_bad_lines(
+    lines: Iterable[str], write: Callable[[Sequence[str]], None], known_bad: set[str]
+) -> list[tuple[str, str]]:
+    """The bad lines with their reasons; all others are confirmed by `write`, which raises Rejected.
+
+    `known_bad` holds series that were bad before; they are tried apart, and those found are added.
+    """
+    ordered = sorted(lines, key=series_of)
+    series = [list(group) for _, group in groupby(ordered, key=series_of)]
+    bad: list[tuple[str, str]] = []
+    for is_known in (False, True):
+        _halve([group for group in series if (series_of(group[0]) in known_bad) is is_known], write, known_bad, bad)
+    return bad
+
+
+def _halve(
+    series: list[list[str]],
+    write: Callable[[Sequence[str]], None],
+    known_bad: set[str],
+    bad: list[tuple[str, str]],
+) -> None:
+    if not series:
+        return
+    try:
+        write([line for group in series for line in group])
+    except Rejected as error:
+        if len(series) > 1:
+            halves = [series[: len(series) // 2], series[len(series) // 2 :]]
+        elif _is_all_bad(series[0], error.reason, write):
+            bad += [(line, error.reason) for line in series[0]]
+            if len(known_bad) < REMEMBERED_SERIES:
+                known_bad.add(series_of(series[0][0]))
+            return
+        else:
+            middle = len(series[0]) // 2
+            halves = [[series[0][:middle]], [series[0][middle:]]]
+        for half in halves:
+            _halve(half, write, known_bad, bad)
+
+
+def _is_all_bad(lines: Sequence[str], reason: str, write: Callable[[Sequence[str]], None]) -> bool:
+    """Whether each of these lines of one series is bad, since the lot was rejected for this reason."""
+    if len(lines) == 1 or _WHOLE_SERIES in reason:
+        return True
+    if _TOO_OLD not in reason:
+        return False
+    try:
+        write([max(lines, key=time_of)])
+    except Rejected:
+        return True
+    return False
+
+
+class Sifter:
+    """Works through the rejected rows of the buffer, one at a time."""
+
+    def __init__(
+        self,
+        *,
+        influx: Influx,
+        buffer: Buffer,
+        buffer_worker: Worker,
+        availability: Availability,
+        ledger: Ledger,
+        sifted: Callable[[], None],
+    ) -> None:
+        self._influx = influx
+        self._buffer = buffer
+        self._worker = buffer_worker
+        self._availability = availability
+        self._ledger = ledger
+        self._sifted = sifted
+        self._wake = Event()
+        self._known_bad: set[str] = set()
+        self._said: set[str] = set()
+        #: Points quarantined in this run of ODS.
+        self.quarantined = 0
+        self.is_idle = True
+
+    def start(self, supervisor: Supervisor) -> None:
+        """Begin to sift."""
+        self.wake()
+        supervisor.spawn("sifter", self._run)
+
+    def wake(self) -> None:
+        """A rejected row may wait."""
+        self.is_idle = False
+        self._wake.set()
+
+    def _run(self) -> None:
+        while True:
+            self._wake.wait()
+            self._wake.clear()
+            try:
+                while (row := self._worker.run(self._buffer.rejected)) is not None:
+                    self._sift(row)
+            except (Unavailable, BufferUnavailable) as error:
+                log.debug("sift: %s", error)
+                gevent.sleep(RETRY_SECONDS)
+                self._wake.set()
+                continue
+            self.is_idle = not self._wake.is_set()
+            self._sifted()
+
+    def _sift(self, row: Row) -> None:
+        def write(lines: Sequence[str]) -> None:
+            self._influx.write("\n".join(lines).encode(), database=row.database)
+
+        found = find_bad_lines(row.lines(), write, self._known_bad)
+        bad = [BadLine(pod_of(line), time_of(line), line, reason, int(not is_event(line))) for line, reason in found]
+        self._worker.run(self._buffer.quarantine, row, bad)
+        lost = Counter[str]()
+        for line in bad:
+            lost[line.pod] += line.points
+        self._ledger.move(lost, Fate.PENDING, Fate.QUARANTINED)
+        self._ledger.move(Counter(row.pods) - lost, Fate.PENDING, Fate.STORED)
+        self.quarantined += sum(lost.values())
+        self._say(bad)
+
+    def _say(self, bad: Sequence[BadLine]) -> None:
+        for line in bad:
+            series = series_of(line.line)
+            if series not in self._said and len(self._said) < REMEMBERED_SERIES:
+                self._said.add(series)
+                log.error("quarantined: a point of %s: %s; InfluxDB will never take it as it is", series, line.reason)

@@ -1,0 +1,71 @@
+"""A native thread for work that may wait for a disk, so that gevent's hub never does.
+
+gevent's own thread pool makes the caller wait until the thread is free, before it hands back anything to wait for; here
+`submit` never waits. Jobs run one after the other, in order.
+"""
+
+import sys
+from collections import deque
+from collections.abc import Callable
+from typing import Any, ParamSpec, TypeVar
+
+import gevent
+from gevent import monkey
+from gevent.event import AsyncResult
+
+_P = ParamSpec("_P")
+_R = TypeVar("_R")
+
+_start_new_thread: Callable[..., int] = monkey.get_original("_thread", "start_new_thread")
+_SimpleQueue: Callable[[], Any] = monkey.get_original("queue", "SimpleQueue")
+
+
+class Worker:
+    """One named thread and its queue of jobs. It does not keep the process from ending."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self._jobs = _SimpleQueue()
+        self._done: deque[tuple[Any, Any, Any]] = deque()
+        self._hub: Any = None
+        self.waiting = 0
+
+    def start(self) -> None:
+        """Begin to work; jobs submitted before wait until then."""
+        if self._hub is None:
+            self._hub = gevent.get_hub()
+            _start_new_thread(self._work, ())
+
+    def submit(self, job: Callable[_P, _R], /, *args: _P.args, **kwargs: _P.kwargs) -> Any:
+        """Queue a job; returns an `AsyncResult` of what it returns or raises."""
+        result = AsyncResult()
+        self.waiting += 1
+        self._jobs.put((job, args, kwargs, result))
+        return result
+
+    def run(self, job: Callable[_P, _R], /, *args: _P.args, **kwargs: _P.kwargs) -> _R:
+        """Queue a job and let the greenlet wait for what it returns or raises."""
+        returned: _R = self.submit(job, *args, **kwargs).get()
+        return returned
+
+    def stop(self) -> None:
+        """End the thread after the jobs that are queued."""
+        self._jobs.put(None)
+
+    def _work(self) -> None:
+        while (queued := self._jobs.get()) is not None:
+            job, args, kwargs, result = queued
+            try:
+                self._done.append((result, job(*args, **kwargs), None))
+            except BaseException:  # noqa: BLE001 - whoever waits for the job gets it
+                self._done.append((result, None, sys.exc_info()))
+            self._hub.loop.run_callback_threadsafe(self._deliver)
+
+    def _deliver(self) -> None:
+        while self._done:
+            result, value, error = self._done.popleft()
+            self.waiting -= 1
+            if error is None:
+                result.set(value)
+            else:
+                result.set_exception(error[1], error)

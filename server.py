@@ -1,0 +1,1 @@
+ods_server.py
