@@ -1,8 +1,9 @@
 """Bounds the memory of what is in flight, without ever making a pod wait for long.
 
-Near the limit the reading of a pod that holds more than its share pauses, for 250 ms at most; TCP holds what it sends
-meanwhile. When that did not make room, its chunks are refused (dropped and counted) until there is room again: a pod
-whose send stalls for a second brakes.
+When more comes in than the stores take, the reading of the pods that hold more than their share pauses until there is
+room, so that what was read is answered soon; TCP holds what they send meanwhile. No pause is longer than 250 ms (a pod
+whose send stalls for a second brakes), and where the stores stand still there is no second one: reading goes on, up to
+the limit of memory. Beyond it chunks are refused: dropped and counted.
 """
 
 import time
@@ -12,8 +13,8 @@ from gevent.event import Event
 
 #: The most that is in flight, in all chunks together. Bytes.
 LIMIT_BYTES = 64 * 1024 * 1024
-#: Reading pauses for the heaviest pods from here on. Bytes.
-PAUSE_BYTES = LIMIT_BYTES * 3 // 4
+#: Reading pauses for the heaviest pods from here on: about what the stores take in a tenth of a second. Bytes.
+PAUSE_BYTES = 4 * 1024 * 1024
 #: The longest that reading from a pod pauses. Seconds.
 PAUSE_SECONDS = 0.25
 
@@ -27,17 +28,17 @@ class Admission:
         self._held: Counter[str] = Counter()
         self._room = Event()
         self._room.set()
-        self._refusing: set[str] = set()
+        #: Whether nothing was released during the last pause, nor since.
+        self._stands_still = False
+        self._released = 0
         self.in_flight_bytes = 0
 
     def admit(self, pod: str, size_bytes: int) -> bool:
         """Take a chunk in; pauses the caller where the pod is among the heaviest. False: the chunk is refused."""
         if self.in_flight_bytes + size_bytes > self._pause_bytes and self._is_heavy(pod):
-            self._pause(pod, size_bytes)
+            self._pause(size_bytes)
         if self.in_flight_bytes + size_bytes > self._limit_bytes:
-            self._refusing.add(pod)
             return False
-        self._refusing.discard(pod)
         self.in_flight_bytes += size_bytes
         self._held[pod] += size_bytes
         return True
@@ -48,17 +49,20 @@ class Admission:
         self._held[pod] -= size_bytes
         if not self._held[pod]:
             del self._held[pod]
+        self._released += 1
+        self._stands_still = False
         if self.in_flight_bytes <= self._pause_bytes:
             self._room.set()
 
     def _is_heavy(self, pod: str) -> bool:
         return self._held.get(pod, 0) * len(self._held) >= self.in_flight_bytes
 
-    def _pause(self, pod: str, size_bytes: int) -> None:
-        if pod in self._refusing:
+    def _pause(self, size_bytes: int) -> None:
+        if self._stands_still:
             return
-        deadline = time.monotonic() + PAUSE_SECONDS
+        deadline, released = time.monotonic() + PAUSE_SECONDS, self._released
         while self.in_flight_bytes + size_bytes > self._pause_bytes:
             self._room.clear()
             if not self._room.wait(max(0.0, deadline - time.monotonic())):
+                self._stands_still = self._released == released
                 return

@@ -37,7 +37,8 @@ class Availability:
         self._url = url
         self._on_change = on_change
         self.outage: Outage | None = None
-        self.outages: list[Outage] = []
+        #: The outage that began last, over or not.
+        self.latest: Outage | None = None
         self.last_error: str | None = None
         #: Whether anything is known yet.
         self.is_known = False
@@ -72,8 +73,7 @@ class Availability:
             advice = f"; {error.advice}" if error.advice else ""
             log.warning("InfluxDB at %s is unavailable: %s%s; points are buffered", self._url, error.reason, advice)
         if self.outage is None:
-            self.outage = Outage(now, error.reason)
-            self.outages.append(self.outage)
+            self.outage = self.latest = Outage(now, error.reason)
             self._on_change(False, error.reason)
 
     def _end(self, outage: Outage) -> None:

@@ -19,6 +19,7 @@ import logging
 import sqlite3
 import time
 import zlib
+from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -112,6 +113,8 @@ class Buffer:
         #: Bytes in use, and the reception time of the oldest row; kept up to date by each call, read by anyone.
         self.used_bytes = 0
         self.oldest_ns: int | None = None
+        #: Rows whose own request is still under way: `oldest` leaves them out.
+        self._claimed: set[int] = set()
 
     def open(self) -> dict[str, dict[str, int]]:
         """Open or create the file; returns its totals: fate (`pending`, `quarantined`) to pod to points.
@@ -136,9 +139,19 @@ class Buffer:
         return totals
 
     def append(
-        self, lines: bytes, *, database: str, pods: Mapping[str, int], first_ns: int, rejected: str | None = None
+        self,
+        lines: bytes,
+        *,
+        database: str,
+        pods: Mapping[str, int],
+        first_ns: int,
+        rejected: str | None = None,
+        is_claimed: bool = False,
     ) -> int:
-        """Commit a batch; returns its row's id. Raises BufferFull or BufferUnavailable; then nothing was committed."""
+        """Commit a batch; returns its row's id. Raises BufferFull or BufferUnavailable; then nothing was committed.
+
+        A claimed row is not given out by `oldest` before it is released.
+        """
         payload = _compressed(lines)
         self._check_room(len(payload))
         with _Translated(self), self._usable().atomic() as db:
@@ -148,15 +161,22 @@ class Buffer:
                 (database, sum(pods.values()), json.dumps(pods), first_ns, rejected, zlib.crc32(payload), payload),
             )
             _add(db, "pending", pods)
-        self._measure()
         assert row.lastrowid is not None
+        if is_claimed:
+            self._claimed.add(row.lastrowid)
+        self._measure()
         return row.lastrowid
+
+    def release(self, row_id: int) -> None:
+        """End the claim on a row: from now on `oldest` may give it out."""
+        self._claimed.discard(row_id)
 
     def oldest(self, *, excluding: Collection[int], limit_points: int, limit_bytes: int) -> list[Row]:
         """The oldest rows that InfluxDB has not rejected, for one database, joined up to about these limits."""
         rows: list[Row] = []
         points = size_bytes = 0
-        where = f"rejected IS NULL AND id NOT IN ({','.join(map(str, excluding))}) ORDER BY id LIMIT {JOINED_ROWS}"
+        left_out = ",".join(map(str, self._claimed.union(excluding)))
+        where = f"rejected IS NULL AND id NOT IN ({left_out}) ORDER BY id LIMIT {JOINED_ROWS}"
         with _Translated(self):
             for row in _rows(self._usable(), where):
                 points += row.points
@@ -178,13 +198,16 @@ class Buffer:
             for row_id in ids:
                 db.execute("UPDATE batches SET rejected = ? WHERE id = ?", (reason, row_id))
 
-    def delete(self, rows: Mapping[int, Mapping[str, int]]) -> None:
-        """Delete confirmed rows, given as id to points by pod."""
+    def delete(self, ids: Iterable[int]) -> Counter[str]:
+        """Delete confirmed rows; returns their points by pod. A row that is gone already counts nothing."""
+        deleted: Counter[str] = Counter()
         with _Translated(self), self._usable().atomic() as db:
-            for row_id, pods in rows.items():
-                if db.execute("DELETE FROM batches WHERE id = ?", (row_id,)).rowcount:
-                    _add(db, "pending", pods, sign=-1)
+            for row_id in ids:
+                for (pods,) in db.execute("DELETE FROM batches WHERE id = ? RETURNING pods", (row_id,)).fetchall():
+                    deleted.update(json.loads(pods))
+            _add(db, "pending", deleted, sign=-1)
         self._measure()
+        return deleted
 
     def quarantine(self, row: Row, bad: Sequence[BadLine]) -> None:
         """Keep these lines of a row for good, with their reasons, and delete the row: the rest is confirmed."""

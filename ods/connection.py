@@ -5,6 +5,7 @@ buffer, then whole replies are dropped and counted. A reply that cannot be sent 
 what the pod sent before it went away is still in the socket.
 """
 
+import contextlib
 import logging
 import os
 import socket
@@ -25,6 +26,8 @@ REPLIES_BYTES = 1024 * 1024
 LINGER_SECONDS = 5.0
 #: How long it may take to read what had arrived when ODS is stopped. Seconds.
 SWEEP_SECONDS = 0.5
+
+CLOSED = "closed by the pod"
 
 #: Keepalive: idle seconds before the first probe, seconds between probes, lost probes that end a connection.
 KEEPALIVE = {"TCP_KEEPIDLE": 10, "TCP_KEEPINTVL": 5, "TCP_KEEPCNT": 4}
@@ -68,7 +71,7 @@ class Connection:
             how = "ODS is stopping"
             self._sweep(receiver)
         receiver.finish()
-        if how == "closed by the pod":
+        if how == CLOSED:
             self._linger(receiver)
         return how
 
@@ -101,7 +104,7 @@ class Connection:
             except OSError as error:
                 return f"broken: {error.strerror or error}"
             if not data:
-                return "closed by the pod"
+                return CLOSED
             receiver.receive(data)
             gevent.sleep(0)  # a read that finds data does not let the other pods have their turn
 
@@ -121,8 +124,9 @@ class Connection:
     def _linger(self, receiver: Receiver) -> None:
         """A pod that has only ended its own side still gets its last replies."""
         deadline = time.monotonic() + LINGER_SECONDS
-        while self._may_reply and (self._unsent or not receiver.is_settled) and time.monotonic() < deadline:
-            gevent.sleep(0.01)
+        with contextlib.suppress(gevent.GreenletExit):
+            while self._may_reply and (self._unsent or not receiver.is_settled) and time.monotonic() < deadline:
+                gevent.sleep(0.01)
 
     def _queue(self, replies: bytes) -> None:
         room = REPLIES_BYTES - len(self._unsent)

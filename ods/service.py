@@ -104,7 +104,6 @@ class Service:
             availability=self._availability,
             ledger=self._ledger,
             sifter=self._sifter,
-            claimed=lambda: self._store.claimed,
         )
 
     def _make_front(self) -> None:

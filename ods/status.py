@@ -82,7 +82,7 @@ class Status:
     def _state(self) -> str:
         if not self._availability.is_available:
             return "buffering"
-        return "live" if self._drain.progress is None else "draining"
+        return "draining" if self._drain.progress.is_under_way else "live"
 
     def _influx_state(self, now: float) -> dict[str, Any]:
         outage = self._availability.outage
@@ -95,7 +95,7 @@ class Status:
         }
 
     def _buffer_state(self, pending: int) -> dict[str, Any]:
-        oldest_ns, rate = self._buffer.oldest_ns, self._drain.points_per_second()
+        oldest_ns, rate = self._buffer.oldest_ns, self._drain.progress.points_per_second(time.monotonic())
         return {
             "points": pending,
             "bytes": self._buffer.used_bytes,

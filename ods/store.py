@@ -8,7 +8,8 @@ enough: nothing here waits for the one in order to use the other.
 
 import logging
 import time
-from collections.abc import Callable, Mapping
+from collections import deque
+from collections.abc import Callable
 
 import gevent
 from gevent.event import Event
@@ -29,7 +30,7 @@ log = logging.getLogger(__name__)
 PACE_SECONDS = 0.025
 #: The same for commits to the buffer, each of which makes a disk work. Seconds.
 BUFFERING_PACE_SECONDS = 0.1
-#: A batch this large does not wait for the pace. Bytes of line protocol.
+#: A batch this large does not wait for the pace, and grows no further. Bytes of line protocol.
 FULL_BYTES = 512 * 1024
 #: A point that InfluxDB has not confirmed this long after it was read is committed to the buffer. Seconds.
 PATIENCE_SECONDS = 0.25
@@ -63,7 +64,7 @@ class StoreManager:
         self._supervisor = supervisor
         self._backlog_grew = backlog_grew
         self._database = influx.settings.database
-        self._open: list[Chunk] = []
+        self._open: deque[Chunk] = deque()
         self._open_bytes = 0
         self._is_urgent = False
         self._urgent_left = URGENT_WRITES
@@ -73,8 +74,6 @@ class StoreManager:
         self._overdue = 0
         self._is_stopping = False
         self._buffer_trouble = ""
-        #: Rows of batches whose own request is still under way: the drain leaves them alone.
-        self.claimed: set[int] = set()
 
     def start(self) -> None:
         """Begin to store."""
@@ -125,9 +124,14 @@ class StoreManager:
         now = time.monotonic()
         self._urgent_left = self._urgent_left - 1 if now - self._began < PACE_SECONDS else URGENT_WRITES
         self._began = now
-        batch = Batch(self._open)
-        self._open, self._open_bytes, self._is_urgent = [], 0, False
-        return batch
+        chunks: list[Chunk] = []
+        size_bytes = 0
+        while self._open and (size_bytes < FULL_BYTES or not chunks):
+            chunks.append(self._open.popleft())
+            size_bytes += len(chunks[-1].lines)
+        self._open_bytes -= size_bytes
+        self._is_urgent = self._is_urgent and bool(self._open)
+        return Batch(chunks)
 
     def _kept(self, writer: gevent.Greenlet) -> None:
         self._prompt -= 1
@@ -181,18 +185,17 @@ class StoreManager:
         if row_id is None:
             self._supervisor.spawn("late answer", self._conclude, error, batch)
         else:
-            self._supervisor.spawn("late answer", self._resolve, error, row_id, batch.pods)
+            self._supervisor.spawn("late answer", self._resolve, error, row_id)
 
-    def _resolve(self, error: InfluxError | None, row_id: int, pods: Mapping[str, int]) -> None:
+    def _resolve(self, error: InfluxError | None, row_id: int) -> None:
         try:
             if error is None:
-                self._worker.run(self._buffer.delete, {row_id: pods})
-                self._ledger.move(pods, Fate.PENDING, Fate.STORED)
+                self._ledger.move(self._worker.run(self._buffer.delete, [row_id]), Fate.PENDING, Fate.STORED)
             elif isinstance(error, Rejected):
                 self._worker.run(self._buffer.mark_rejected, [row_id], error.reason)
         except BufferUnavailable as trouble:
             log.debug("buffer: row %d is left to the drain: %s", row_id, trouble.reason)
-        self.claimed.discard(row_id)
+        self._worker.run(self._buffer.release, row_id)
         self._backlog_grew()
         self._changed.set()
 
@@ -206,6 +209,7 @@ class StoreManager:
                 pods=batch.pods,
                 first_ns=batch.first_ns,
                 rejected=rejected,
+                is_claimed=not or_drop,
             )
         except BufferUnavailable as error:
             self._say_trouble(error.reason)
@@ -214,8 +218,6 @@ class StoreManager:
                 batch.settle(Fate.DROPPED)
             return None
         self._say_trouble("")
-        if not or_drop:
-            self.claimed.add(row_id)
         self._ledger.move(batch.pods, Fate.IN_FLIGHT, Fate.PENDING)
         batch.settle(Fate.PENDING)
         self._backlog_grew()

@@ -1,0 +1,76 @@
+"""What a drain says of itself: its beginning, how far it is, and the report at its end."""
+
+import logging
+from collections.abc import Callable
+
+from ods.availability import Availability, Outage
+from ods.ledger import Ledger
+
+log = logging.getLogger(__name__)
+
+#: How often progress is logged. Seconds.
+PROGRESS_SECONDS = 10.0
+#: A smaller backlog that follows no outage is not worth a line: a slow InfluxDB leaves such a one now and then. Points.
+NEWS_POINTS = 10_000
+
+
+class DrainProgress:
+    """One drain after the other, each from its first row sent to the empty backlog. Monotonic clock, seconds."""
+
+    def __init__(self, *, availability: Availability, ledger: Ledger, quarantined: Callable[[], int]) -> None:
+        self._availability = availability
+        self._ledger = ledger
+        self._quarantined = quarantined
+        self._reported: Outage | None = None
+        self._began: float | None = None
+        self._quarantined_before = 0
+        self._logged_at = 0.0
+        self._points = 0
+        self._is_news = False
+
+    @property
+    def is_under_way(self) -> bool:
+        """Whether there is a drain now."""
+        return self._began is not None
+
+    def points_per_second(self, now: float) -> float | None:
+        """The rate so far; None when nothing is drained."""
+        return None if self._began is None else self._points / max(now - self._began, 0.001)
+
+    def begin(self, now: float) -> None:
+        """The first row is about to be sent; does nothing while a drain is under way."""
+        if self._began is None:
+            self._began = self._logged_at = now
+            self._points, self._is_news = 0, False
+            self._quarantined_before = self._quarantined()
+
+    def count(self, points: int, now: float) -> None:
+        """Points were confirmed."""
+        pending = self._ledger.totals().pending
+        if not self._is_news and pending and (pending > NEWS_POINTS or self._outage() is not None):
+            self._is_news = True
+            log.info("drain: begun, %d points wait", pending)
+        self._points += points
+        if now - self._logged_at >= PROGRESS_SECONDS:
+            self._logged_at = now
+            rate = self.points_per_second(now) or 1.0
+            log.info("drain: %d points left, %.0f a second, about %.0f s to go", pending, rate, pending / rate)
+
+    def end(self, now: float) -> None:
+        """The backlog is empty."""
+        began, self._began = self._began, None
+        if began is None or not self._is_news:
+            return
+        quarantined = self._quarantined() - self._quarantined_before
+        backfilled, seconds = self._points + quarantined, max(now - began, 0.001)
+        outage, self._reported = self._outage(), self._availability.latest
+        log.info(
+            "drain: done, %d points backfilled in %.1f s (%.0f a second): %d confirmed, %d quarantined; %s",
+            *(backfilled, seconds, backfilled / seconds, self._points, quarantined),
+            f"the outage lasted {outage.seconds(now):.1f} s" if outage else "there was no outage in this run",
+        )
+
+    def _outage(self) -> Outage | None:
+        """The outage that this drain follows; None where it follows none."""
+        latest = self._availability.latest
+        return latest if latest is not self._reported else None
