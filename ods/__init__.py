@@ -2,8 +2,8 @@
 
 The data flows one way, and so do the imports:
 
-    listener -> protocol -> intake -> recorder -> store -> influx
-                                                      \\-> buffer -> drain -> influx
+    listener -> protocol -> intake -> batcher -> recorder -> store -> influx
+                                                                 \\-> buffer -> drain -> influx
 
 `ods.service` wires these together; `ods.commands` are what a person types.
 """

@@ -7,7 +7,7 @@ late changes nothing: a request may hang for seconds while others are answered.
 import logging
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from ods.errors import Unavailable
 
@@ -15,6 +15,8 @@ log = logging.getLogger(__name__)
 
 #: No server's `Retry-After` is waited for longer than this. Seconds.
 MAX_RETRY_AFTER_SECONDS = 30.0
+#: At most this many reasons of one outage are logged.
+SAID_REASONS = 20
 
 
 @dataclass(slots=True)
@@ -24,6 +26,8 @@ class Outage:
     began: float
     reason: str
     ended: float | None = None
+    #: What has been said of it: a server that fails now this way, now that way, is not news each time.
+    said: set[str] = field(default_factory=set)
 
     def seconds(self, now: float) -> float:
         """How long it lasted, or has lasted."""
@@ -67,14 +71,14 @@ class Availability:
         now = time.monotonic()
         self.is_known = True
         self.retry_at = now + min(error.retry_after_seconds, MAX_RETRY_AFTER_SECONDS)
-        news = self.outage is None or self.last_error != error.reason
         self.last_error = error.reason
-        if news:
-            advice = f"; {error.advice}" if error.advice else ""
-            log.warning("InfluxDB at %s is unavailable: %s%s; points are buffered", self._url, error.reason, advice)
         if self.outage is None:
             self.outage = self.latest = Outage(now, error.reason)
             self._on_change(False, error.reason)
+        if error.reason not in self.outage.said and len(self.outage.said) < SAID_REASONS:
+            self.outage.said.add(error.reason)
+            advice = f"; {error.advice}" if error.advice else ""
+            log.warning("InfluxDB at %s is unavailable: %s%s; points are buffered", self._url, error.reason, advice)
 
     def _end(self, outage: Outage) -> None:
         outage.ended = time.monotonic()

@@ -1,9 +1,9 @@
-"""A batch: the chunks that are stored together, and what has to be known of them as one."""
+"""A batch: the chunks that are recorded and stored together, and what has to be known of them as one."""
 
 from collections import Counter
 from collections.abc import Sequence
 
-from ods.chunk import Chunk
+from ods.chunk import Chunk, settle
 from ods.ledger import Fate
 
 
@@ -14,14 +14,14 @@ class Batch:
         self.chunks = chunks
         self.lines = b"".join([chunk.lines for chunk in chunks])
         self.first_ns = min([chunk.first_ns for chunk in chunks])
+        #: When the oldest of it was read. Monotonic clock, seconds.
+        self.read_at = min([chunk.received_at for chunk in chunks])
         #: Points by pod, as the ledger counts them.
         self.pods: Counter[str] = Counter()
         for chunk in chunks:
             if chunk.points:
                 self.pods[chunk.pod] += chunk.points
-        self.read_at = min([chunk.received_at for chunk in chunks])
 
     def settle(self, fate: Fate) -> None:
         """Say of every chunk what became of it."""
-        for chunk in self.chunks:
-            chunk.settle(fate)
+        settle(self.chunks, fate)

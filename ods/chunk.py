@@ -1,10 +1,10 @@
 """The unit that travels: what one read of one pod's connection held, encoded once, from intake to store.
 
 A chunk carries bytes, not points: line protocol for InfluxDB and the buffer, rows for the recording, replies for the
-pod. Whoever decides its fate calls `settle`, once.
+pod. Whoever decides its fate says so by `settle`, once.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
 from ods.ledger import Fate
@@ -27,7 +27,8 @@ class Chunk:
     urgent: bool = False
     #: Monotonic clock at which it was read. Seconds.
     received_at: float = 0.0
-    on_settled: Callable[["Chunk"], None] | None = None
+    #: Called when this chunk, and perhaps others with the same function, are settled.
+    on_settled: Callable[[], None] | None = None
     fate: Fate = Fate.IN_FLIGHT
     size_bytes: int = field(init=False)
 
@@ -35,8 +36,13 @@ class Chunk:
         replies_bytes = sum([len(text) for text, _ in self.replies])
         self.size_bytes = len(self.lines) + len(self.data_rows) + len(self.log_rows) + replies_bytes
 
-    def settle(self, fate: Fate) -> None:
-        """Say what became of it."""
-        self.fate = fate
-        if self.on_settled is not None:
-            self.on_settled(self)
+
+def settle(chunks: Iterable[Chunk], fate: Fate) -> None:
+    """Say what became of these chunks; each function that waits for some of them is called once."""
+    waiting: dict[Callable[[], None], None] = {}
+    for chunk in chunks:
+        chunk.fate = fate
+        if chunk.on_settled is not None:
+            waiting[chunk.on_settled] = None
+    for on_settled in waiting:
+        on_settled()

@@ -74,7 +74,7 @@ class Influx:
             password=settings.password,
             database=settings.database,
             ssl=settings.ssl,
-            verify_ssl=os.environ.get("REQUESTS_CA_BUNDLE") or settings.ssl,
+            verify_ssl=settings.ssl and (os.environ.get("REQUESTS_CA_BUNDLE") or True),
             path=settings.path.rstrip("/"),
             timeout=WRITE_SECONDS,
             retries=1,

@@ -10,7 +10,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 
 from ods.admission import Admission
-from ods.chunk import Chunk
+from ods.chunk import Chunk, settle
 from ods.clock import Clock
 from ods.ledger import Fate, Ledger
 from ods.line_protocol import data_lines, log_line
@@ -70,12 +70,10 @@ class Intake:
         chunk = self._encode(decoded, now)
         self._count(decoded, chunk.points)
         self._unsettled.append(chunk)
-        if self._admission.admit(self.pod.name, chunk.size_bytes):
-            chunk.on_settled = self._release
-        else:
-            chunk.on_settled = self._settled
+        if not self._admission.admit(self.pod.name, chunk.size_bytes):
             self._ledger.move({chunk.pod: chunk.points}, Fate.IN_FLIGHT, Fate.DROPPED)
-            chunk.settle(Fate.DROPPED)
+            chunk.size_bytes = 0  # nothing to be released
+            settle([chunk], Fate.DROPPED)
         self._forward(chunk)
 
     def _encode(self, decoded: Decoded, now: float) -> Chunk:
@@ -95,6 +93,7 @@ class Intake:
             replies=decoded.replies,
             urgent=self._seems_to_wait(now),
             received_at=now,
+            on_settled=self._reply_to_settled,
         )
 
     def _seems_to_wait(self, now: float) -> bool:
@@ -115,14 +114,12 @@ class Intake:
             limit = self.pod.names.limit
             log.warning("pod %s uses more than %d names; further ones are refused (--max-names)", self.pod.name, limit)
 
-    def _release(self, chunk: Chunk) -> None:
-        self._admission.release(chunk.pod, chunk.size_bytes)
-        self._settled(chunk)
-
-    def _settled(self, chunk: Chunk) -> None:
+    def _reply_to_settled(self) -> None:
         replies = []
         while self._unsettled and self._unsettled[0].fate is not Fate.IN_FLIGHT:
             done = self._unsettled.popleft()
+            if done.size_bytes:
+                self._admission.release(done.pod, done.size_bytes)
             dropped = done.fate is Fate.DROPPED
             replies.append(replies_when_dropped(done.replies) if dropped else replies_when_kept(done.replies))
         if replies:

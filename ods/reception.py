@@ -4,12 +4,13 @@ import logging
 from collections import Counter
 
 from ods.admission import Admission
+from ods.batcher import Batcher
 from ods.chunk import Chunk
 from ods.clock import Clock
 from ods.connection import Connection
 from ods.events import Events
 from ods.intake import Intake
-from ods.ledger import Ledger
+from ods.ledger import Fate, Ledger
 from ods.pods import Pod, Pods
 from ods.recorder import Recorder
 
@@ -20,12 +21,21 @@ class Reception:
     """What the listener reports to."""
 
     def __init__(
-        self, *, pods: Pods, clock: Clock, ledger: Ledger, admission: Admission, recorder: Recorder, events: Events
+        self,
+        *,
+        pods: Pods,
+        clock: Clock,
+        ledger: Ledger,
+        admission: Admission,
+        batcher: Batcher,
+        recorder: Recorder,
+        events: Events,
     ) -> None:
         self._pods = pods
         self._clock = clock
         self._ledger = ledger
         self._admission = admission
+        self._batcher = batcher
         self._recorder = recorder
         self._events = events
         self._refused: Counter[str] = Counter()
@@ -64,7 +74,10 @@ class Reception:
             log.warning("refused %s: it is in no network given by --allow", address)
 
     def _forward(self, chunk: Chunk) -> None:
-        self._recorder.put(chunk)
+        if chunk.fate is Fate.IN_FLIGHT:
+            self._batcher.put(chunk)
+        else:
+            self._recorder.submit([chunk])
 
 
 def _count_dropped(pod: Pod, replies: int) -> None:

@@ -1,12 +1,12 @@
-"""Writes down every record before it is stored, whatever InfluxDB does, and hands it on to the store.
+"""Writes down every record before it is stored, whatever InfluxDB does.
 
-A disk that does not answer holds nobody up: after `PATIENCE_SECONDS` the chunks go on, and those that follow go on at
+A disk that does not answer holds nobody up: after `PATIENCE_SECONDS` a batch goes on, and those that follow go on at
 once until the disk has caught up. What could not be written is counted and said.
 """
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import gevent
@@ -20,7 +20,7 @@ from ods.worker import Worker
 
 log = logging.getLogger(__name__)
 
-#: How long chunks wait for the disk before they go on without. Seconds.
+#: How long a batch waits for the disk before it goes on without. Seconds.
 PATIENCE_SECONDS = 0.1
 #: The most that waits for a disk that does not answer; beyond it rows are not recorded. Bytes.
 WAITING_BYTES = 32 * 1024 * 1024
@@ -29,7 +29,7 @@ TIDY_SECONDS = 1.0
 
 
 class Recorder:
-    """The recordings of all pods. `put` never waits; `forward` gets every chunk, in order."""
+    """The recordings of all pods."""
 
     def __init__(
         self,
@@ -37,18 +37,14 @@ class Recorder:
         directory: Path,
         disk: Disk,
         limit_bytes: int,
-        forward: Callable[[Chunk], None],
         confirmed_before_ns: Callable[[], int],
     ) -> None:
         self._segments = Segments(directory)
         self._disk = disk
         self._limit_bytes = limit_bytes
-        self._forward = forward
         self._confirmed_before_ns = confirmed_before_ns
         self._writer = Worker("recorder")
         self._archiver = Worker("archiver")
-        self._queue: list[Chunk] = []
-        self._filled = Event()
         self._caught_up = Event()
         self._caught_up.set()
         self._waiting_bytes = 0
@@ -63,19 +59,25 @@ class Recorder:
         self._archiver.start()
         for closed in left_to_compress(self._segments.directory):
             self._archiver.submit(_compress, closed)
-        supervisor.spawn("recorder", self._record)
         supervisor.spawn("recorder's tidying", self._tidy)
 
-    def put(self, chunk: Chunk) -> None:
-        """Record this chunk, then forward it."""
-        self._queue.append(chunk)
-        self._filled.set()
+    def record(self, chunks: Sequence[Chunk]) -> None:
+        """Write these down; waits for the disk, but not for long."""
+        if self.submit(chunks):
+            self._caught_up.wait(PATIENCE_SECONDS)
+
+    def submit(self, chunks: Sequence[Chunk]) -> bool:
+        """Have these written down, without waiting; returns whether it is worth waiting for."""
+        by_pod: dict[str, list[Chunk]] = {}
+        for chunk in chunks:
+            if chunk.data_rows or chunk.log_rows:
+                by_pod.setdefault(chunk.pod, []).append(chunk)
+        return bool(by_pod) and self._submit([_joined(pod, of_pod) for pod, of_pod in by_pod.items()])
 
     def stop(self, patience_seconds: float) -> None:
-        """Hand on what is queued, close the segments, and compress them as far as there is time."""
+        """Close the segments, and compress them as far as there is time."""
         deadline = time.monotonic() + patience_seconds
         self._is_stopping = True
-        self._hand_on(self._take())
         try:
             closed = self._writer.submit(self._segments.close_all).get(timeout=patience_seconds)
             for path in closed:
@@ -86,27 +88,7 @@ class Recorder:
         self._writer.stop()
         self._archiver.stop()
 
-    def _record(self) -> None:
-        while not self._is_stopping:
-            self._filled.wait()
-            self._hand_on(self._take())
-
-    def _take(self) -> list[Chunk]:
-        self._filled.clear()
-        chunks, self._queue = self._queue, []
-        return chunks
-
-    def _hand_on(self, chunks: list[Chunk]) -> None:
-        rows = [
-            Rows(c.pod, c.data_rows, c.log_rows, c.first_ns, c.last_ns) for c in chunks if c.data_rows or c.log_rows
-        ]
-        if rows and self._submit(rows):
-            self._caught_up.wait(PATIENCE_SECONDS)
-        for chunk in chunks:
-            self._forward(chunk)
-
     def _submit(self, rows: list[Rows]) -> bool:
-        """Queue rows for the disk; returns whether it is worth waiting for."""
         size_bytes = sum(len(row.data) + len(row.log) for row in rows)
         if self.is_paused or self._waiting_bytes + size_bytes > WAITING_BYTES:
             self._not_recorded(rows, "the disk does not answer" if not self.is_paused else "")
@@ -169,6 +151,12 @@ class Recorder:
             self._segments.directory, limit_bytes=self._limit_bytes, confirmed_before_ns=confirmed_before_ns
         ):
             log.info("recordings: deleted %s (--recordings-limit)", path)
+
+
+def _joined(pod: str, chunks: Sequence[Chunk]) -> Rows:
+    data = b"".join([chunk.data_rows for chunk in chunks])
+    logs = b"".join([chunk.log_rows for chunk in chunks])
+    return Rows(pod, data, logs, chunks[0].first_ns, chunks[-1].last_ns)
 
 
 class _NotRecorded(Exception):

@@ -1,7 +1,7 @@
 """The composition root: makes every part of ODS, joins them along the flow of the data, starts and stops them.
 
-    listener -> intake -> recorder -> store -> influx
-                                          \\-> buffer -> drain -> influx
+    listener -> intake -> batcher -> recorder -> store -> influx
+                                                     \\-> buffer -> drain -> influx
 
 The order of the start is the order of what pods need: the port is taken and the lock held before anything else, pods
 are accepted at once, and what may wait (the disk, InfluxDB) is waited for by nobody.
@@ -13,6 +13,8 @@ import gevent
 
 from ods.admission import Admission
 from ods.availability import Availability
+from ods.batch import Batch
+from ods.batcher import Batcher
 from ods.buffer import Buffer
 from ods.clock import Clock
 from ods.directory import DataDirectory
@@ -111,15 +113,20 @@ class Service:
             directory=self._directory.recordings,
             disk=self._disk,
             limit_bytes=self._settings.recordings_limit_bytes,
-            forward=self._store.put,
             confirmed_before_ns=self._confirmed_before_ns,
         )
-        self._events = Events(clock=self._clock, forward=self._store.put)
+        self._batcher = Batcher(
+            keep=self._keep,
+            is_buffering=lambda: not self._availability.is_available,
+            supervisor=self._supervisor,
+        )
+        self._events = Events(clock=self._clock, forward=self._batcher.put)
         reception = Reception(
             pods=self._pods,
             clock=self._clock,
             ledger=self._ledger,
             admission=Admission(),
+            batcher=self._batcher,
             recorder=self._recorder,
             events=self._events,
         )
@@ -150,7 +157,7 @@ class Service:
         self._influx.start()
         opened = self._buffer_worker.submit(self._buffer.open)
         self._recorder.start(self._supervisor)
-        self._store.start()
+        self._batcher.start()
         self._listener.start()
         self._web.start()
         self._supervisor.spawn("start of the drain", self._start_drain, opened)
@@ -187,8 +194,8 @@ class Service:
         """Stop accepting, store what was read, and say what waits."""
         self._listener.stop()
         self._web.stop()
+        self._batcher.stop(STORE_STOP_SECONDS)
         self._recorder.stop(RECORDER_STOP_SECONDS)
-        self._store.stop(STORE_STOP_SECONDS)
         self._supervisor.stop()
         self._influx.stop()
         try:
@@ -198,6 +205,11 @@ class Service:
             log.warning("buffer: the disk does not answer; what was committed is safe")
         totals = self._ledger.totals()
         log.info("stopped: %d points wait in the buffer and are sent at the next start", totals.pending)
+
+    def _keep(self, batch: Batch) -> None:
+        """What becomes of every batch: it is written down, then stored."""
+        self._recorder.record(batch.chunks)
+        self._store.keep(batch)
 
     def _tick(self) -> None:
         while True:

@@ -1,0 +1,105 @@
+"""Batches form by themselves: a lone record goes at once, a trickle at a pace, a flood in large pieces.
+
+A pod that waits for each reply is answered in one round trip; a pod that does not would make a thousand requests a
+second that way. So a batch begins when nothing is under way and its pod seems to wait, and otherwise 25 ms after the
+one before it (100 ms while buffering), or when it is full.
+"""
+
+import time
+from collections import deque
+from collections.abc import Callable
+
+import gevent
+from gevent.event import Event
+
+from ods.batch import Batch
+from ods.chunk import Chunk
+from ods.supervisor import Supervisor
+
+#: While a stream comes in, batches for InfluxDB begin at this pace. Seconds.
+PACE_SECONDS = 0.025
+#: The same for batches for the buffer, each of which makes a disk work. Seconds.
+BUFFERING_PACE_SECONDS = 0.1
+#: A batch this large does not wait for the pace, and grows no further. Bytes of line protocol.
+FULL_BYTES = 512 * 1024
+#: This many batches are under way at once; one of them is taken in hand while the other travels.
+UNDER_WAY = 2
+#: After this many batches at once for a pod that seems to wait, one keeps the pace, to see whether it really does.
+URGENT_BATCHES = 64
+
+
+class Batcher:
+    """Takes chunks, hands on batches: `keep` gets each in a greenlet of its own and returns when it is settled."""
+
+    def __init__(
+        self, *, keep: Callable[[Batch], None], is_buffering: Callable[[], bool], supervisor: Supervisor
+    ) -> None:
+        self._keep = keep
+        self._is_buffering = is_buffering
+        self._supervisor = supervisor
+        self._open: deque[Chunk] = deque()
+        self._open_bytes = 0
+        self._is_urgent = False
+        self._urgent_left = URGENT_BATCHES
+        self._under_way = 0
+        self._began = float("-inf")
+        self._changed = Event()
+        self._is_stopping = False
+
+    def start(self) -> None:
+        """Begin to form batches."""
+        self._supervisor.spawn("batcher", self._form)
+
+    def put(self, chunk: Chunk) -> None:
+        """Take a chunk over. Never waits."""
+        is_news = not self._open or self._open_bytes < FULL_BYTES <= self._open_bytes + len(chunk.lines)
+        self._open.append(chunk)
+        self._open_bytes += len(chunk.lines)
+        if chunk.urgent and not self._is_urgent:
+            self._is_urgent = is_news = True
+        if is_news:
+            self._changed.set()
+
+    def stop(self, patience_seconds: float) -> None:
+        """Hand on what was taken over, and wait until it is settled."""
+        self._is_stopping = True
+        self._changed.set()
+        deadline = time.monotonic() + patience_seconds
+        while (self._open or self._under_way) and time.monotonic() < deadline:
+            gevent.sleep(0.01)
+
+    def _form(self) -> None:
+        while True:
+            while not self._open or (wait := self._seconds_to_begin(time.monotonic())) > 0:
+                self._changed.clear()
+                self._changed.wait(wait if self._open else None)
+            self._under_way += 1
+            self._supervisor.spawn("batch", self._keep, self._seal()).link(self._settled)
+
+    def _seconds_to_begin(self, now: float) -> float:
+        """How long the open batch has to wait for its turn; 0 when it is there."""
+        if self._under_way >= UNDER_WAY:
+            return 1.0  # a batch that ends says so
+        if self._open_bytes >= FULL_BYTES or self._is_stopping:
+            return 0.0
+        if self._is_urgent and self._urgent_left and not self._under_way:
+            return 0.0
+        pace_seconds = BUFFERING_PACE_SECONDS if self._is_buffering() else PACE_SECONDS
+        return max(0.0, self._began + pace_seconds - now)
+
+    def _seal(self) -> Batch:
+        now = time.monotonic()
+        self._urgent_left = self._urgent_left - 1 if now - self._began < PACE_SECONDS else URGENT_BATCHES
+        self._began = now
+        chunks: list[Chunk] = []
+        size_bytes = 0
+        while self._open and (size_bytes < FULL_BYTES or not chunks):
+            chunks.append(self._open.popleft())
+            size_bytes += len(chunks[-1].lines)
+        self._open_bytes -= size_bytes
+        self._is_urgent = self._is_urgent and bool(self._open)
+        return Batch(chunks)
+
+    def _settled(self, batch: gevent.Greenlet) -> None:
+        self._under_way -= 1
+        self._changed.set()
