@@ -33,10 +33,23 @@ class Admission:
         self._released = 0
         self.in_flight_bytes = 0
 
+    def is_to_pause(self, pod: str) -> bool:
+        """Whether reading from this pod should pause."""
+        if self._stands_still or self.in_flight_bytes <= self._pause_bytes:
+            return False
+        return self._held.get(pod, 0) * len(self._held) >= self.in_flight_bytes
+
+    def pause(self) -> None:
+        """Wait until there is room, `PAUSE_SECONDS` at most."""
+        deadline, released = time.monotonic() + PAUSE_SECONDS, self._released
+        while self.in_flight_bytes > self._pause_bytes:
+            self._room.clear()
+            if not self._room.wait(max(0.0, deadline - time.monotonic())):
+                self._stands_still = self._released == released
+                return
+
     def admit(self, pod: str, size_bytes: int) -> bool:
-        """Take a chunk in; pauses the caller where the pod is among the heaviest. False: the chunk is refused."""
-        if self.in_flight_bytes + size_bytes > self._pause_bytes and self._is_heavy(pod):
-            self._pause(size_bytes)
+        """Take a chunk in. False: there is no memory for it, and it is refused."""
         if self.in_flight_bytes + size_bytes > self._limit_bytes:
             return False
         self.in_flight_bytes += size_bytes
@@ -53,16 +66,3 @@ class Admission:
         self._stands_still = False
         if self.in_flight_bytes <= self._pause_bytes:
             self._room.set()
-
-    def _is_heavy(self, pod: str) -> bool:
-        return self._held.get(pod, 0) * len(self._held) >= self.in_flight_bytes
-
-    def _pause(self, size_bytes: int) -> None:
-        if self._stands_still:
-            return
-        deadline, released = time.monotonic() + PAUSE_SECONDS, self._released
-        while self.in_flight_bytes + size_bytes > self._pause_bytes:
-            self._room.clear()
-            if not self._room.wait(max(0.0, deadline - time.monotonic())):
-                self._stands_still = self._released == released
-                return

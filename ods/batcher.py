@@ -39,6 +39,7 @@ class Batcher:
         self._supervisor = supervisor
         self._open: deque[Chunk] = deque()
         self._open_bytes = 0
+        self._expected: dict[Callable[[], None], None] = {}
         self._is_urgent = False
         self._urgent_left = URGENT_BATCHES
         self._under_way = 0
@@ -52,29 +53,40 @@ class Batcher:
 
     def put(self, chunk: Chunk) -> None:
         """Take a chunk over. Never waits."""
-        is_news = not self._open or self._open_bytes < FULL_BYTES <= self._open_bytes + len(chunk.lines)
+        is_full = self._open_bytes < FULL_BYTES <= self._open_bytes + len(chunk.lines)
+        if is_full or not self._has_news:
+            self._changed.set()
         self._open.append(chunk)
         self._open_bytes += len(chunk.lines)
-        if chunk.urgent and not self._is_urgent:
-            self._is_urgent = is_news = True
-        if is_news:
+
+    def expect(self, flush: Callable[[], None], *, urgent: bool) -> None:
+        """Before the next batch begins, call `flush`, which will `put`. `urgent`: somebody seems to wait for it."""
+        if not self._has_news or (urgent and not self._is_urgent):
             self._changed.set()
+        self._expected[flush] = None
+        self._is_urgent = self._is_urgent or urgent
+
+    @property
+    def _has_news(self) -> bool:
+        return bool(self._open or self._expected)
 
     def stop(self, patience_seconds: float) -> None:
         """Hand on what was taken over, and wait until it is settled."""
         self._is_stopping = True
         self._changed.set()
         deadline = time.monotonic() + patience_seconds
-        while (self._open or self._under_way) and time.monotonic() < deadline:
+        while (self._has_news or self._under_way) and time.monotonic() < deadline:
             gevent.sleep(0.01)
 
     def _form(self) -> None:
         while True:
-            while not self._open or (wait := self._seconds_to_begin(time.monotonic())) > 0:
+            while not self._has_news or (wait := self._seconds_to_begin(time.monotonic())) > 0:
                 self._changed.clear()
-                self._changed.wait(wait if self._open else None)
-            self._under_way += 1
-            self._supervisor.spawn("batch", self._keep, self._seal()).link(self._settled)
+                self._changed.wait(wait if self._has_news else None)
+            batch = self._seal()
+            if batch is not None:
+                self._under_way += 1
+                self._supervisor.spawn("batch", self._keep, batch).link(self._settled)
 
     def _seconds_to_begin(self, now: float) -> float:
         """How long the open batch has to wait for its turn; 0 when it is there."""
@@ -87,7 +99,11 @@ class Batcher:
         pace_seconds = BUFFERING_PACE_SECONDS if self._is_buffering() else PACE_SECONDS
         return max(0.0, self._began + pace_seconds - now)
 
-    def _seal(self) -> Batch:
+    def _seal(self) -> Batch | None:
+        """The next batch; None when what was read holds no record yet."""
+        self._flush_expected()
+        if not self._open:
+            return None
         now = time.monotonic()
         self._urgent_left = self._urgent_left - 1 if now - self._began < PACE_SECONDS else URGENT_BATCHES
         self._began = now
@@ -97,8 +113,13 @@ class Batcher:
             chunks.append(self._open.popleft())
             size_bytes += len(chunks[-1].lines)
         self._open_bytes -= size_bytes
-        self._is_urgent = self._is_urgent and bool(self._open)
         return Batch(chunks)
+
+    def _flush_expected(self) -> None:
+        expected, self._expected = self._expected, {}
+        self._is_urgent = False
+        for flush in expected:
+            flush()
 
     def _settled(self, batch: gevent.Greenlet) -> None:
         self._under_way -= 1

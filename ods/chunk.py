@@ -23,8 +23,6 @@ class Chunk:
     last_ns: int
     #: As `ods.protocol.Decoded.replies`.
     replies: Sequence[tuple[bytes, int]] = ()
-    #: Whether its pod seems to wait for the reply, so that it should be stored at once.
-    urgent: bool = False
     #: Monotonic clock at which it was read. Seconds.
     received_at: float = 0.0
     #: Called when this chunk, and perhaps others with the same function, are settled.

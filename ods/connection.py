@@ -15,6 +15,7 @@ from typing import Protocol
 
 import gevent
 from gevent import socket as gsocket
+from gevent.hub import Waiter
 
 log = logging.getLogger(__name__)
 
@@ -27,6 +28,9 @@ LINGER_SECONDS = 5.0
 #: How long it may take to read what had arrived when ODS is stopped. Seconds.
 SWEEP_SECONDS = 0.5
 
+#: libev's event of a readable file descriptor.
+_READABLE = 1
+
 CLOSED = "closed by the pod"
 
 #: Keepalive: idle seconds before the first probe, seconds between probes, lost probes that end a connection.
@@ -38,6 +42,11 @@ class Receiver(Protocol):
 
     @property
     def is_settled(self) -> bool: ...
+
+    @property
+    def is_to_pause(self) -> bool: ...
+
+    def pause(self) -> None: ...
 
     def receive(self, data: bytes) -> None: ...
 
@@ -98,28 +107,45 @@ class Connection:
         self._socket.close()
 
     def _read(self, receiver: Receiver) -> str:
-        while True:
-            try:
-                data = self._socket.recv(READ_BYTES)
-            except OSError as error:
-                return f"broken: {error.strerror or error}"
-            if not data:
-                return CLOSED
-            receiver.receive(data)
-            gevent.sleep(0)  # a read that finds data does not let the other pods have their turn
+        """Read whenever there is something, once each turn of the hub, so that every pod has its turn."""
+        # One watcher for the life of the connection: `socket.recv` tries, fails, and starts one for each read, which
+        # takes twice the time. While nobody waits for it, it is stopped: it would fire in every turn.
+        watcher = gevent.get_hub().loop.io(self._socket.fileno(), _READABLE)
+        readable = Waiter()
+        watcher.start(readable.switch, None)
+        try:
+            while True:
+                readable.get()
+                readable.clear()
+                data = self._receive()
+                if data is None:
+                    continue
+                if not data:
+                    return CLOSED
+                receiver.receive(data)
+                if receiver.is_to_pause:
+                    watcher.stop()
+                    receiver.pause()
+                    watcher.start(readable.switch, None)
+        except OSError as error:
+            return f"broken: {error.strerror or error}"
+        finally:
+            watcher.stop()
+            watcher.close()
+
+    def _receive(self) -> bytes | None:
+        """What has arrived; None where there was nothing after all."""
+        try:
+            return os.read(self._socket.fileno(), READ_BYTES)
+        except BlockingIOError:
+            return None
 
     def _sweep(self, receiver: Receiver) -> None:
         """Read what has arrived already."""
         deadline = time.monotonic() + SWEEP_SECONDS
-        self._socket.settimeout(0)
-        while time.monotonic() < deadline:
-            try:
-                data = self._socket.recv(READ_BYTES)
-            except OSError:
-                return
-            if not data:
-                return
-            receiver.receive(data)
+        with contextlib.suppress(OSError):
+            while (data := self._receive()) and time.monotonic() < deadline:
+                receiver.receive(data)
 
     def _linger(self, receiver: Receiver) -> None:
         """A pod that has only ended its own side still gets its last replies."""

@@ -17,6 +17,6 @@ class Events:
 
     def emit(self, pod: Pod, event: str, detail: str) -> None:
         """Note an event of a pod, as of now."""
-        time_ns = pod.take_times(self._clock, 1)
+        time_ns = int(pod.take_times(self._clock.now_ns(), 1)[0])
         lines = event_line(event, detail, pod.tag, time_ns).encode()
         self._forward(Chunk(pod=pod.name, points=0, lines=lines, first_ns=time_ns, last_ns=time_ns))

@@ -1,29 +1,42 @@
 """Between a connection and the stores: bytes are decoded, given their times, encoded once, and answered in order.
 
 One `Intake` a connection. It knows no socket: bytes come in by `receive`, replies go out by the function it was given.
-The replies to a chunk are sent when the chunk and all before it are settled.
+What small reads brought is decoded together when the next batch begins, each record with the time at which its own read
+received it. The replies to a chunk are sent when the chunk and all before it are settled.
 """
 
 import logging
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
+from typing import Protocol
 
 from ods.admission import Admission
 from ods.chunk import Chunk, settle
 from ods.clock import Clock
+from ods.encoder import count, encode
 from ods.ledger import Fate, Ledger
-from ods.line_protocol import data_lines, log_line
 from ods.pods import Pod
-from ods.protocol import DataPoints, Decoded, Decoder, LogMessage, NoRecord, replies_when_dropped, replies_when_kept
-from ods.recording import data_rows, log_row
+from ods.protocol import Decoded, Decoder, NoRecord, replies_when_dropped, replies_when_kept
 
 log = logging.getLogger(__name__)
 
+#: What was read is decoded at the latest when it is this much. Bytes.
+DECODE_BYTES = 16 * 1024
 #: A pod whose next line follows its reply within this time seems to wait for its replies. Seconds.
 TURNAROUND_SECONDS = 0.025
 #: How long a pod that was seen not to wait is taken to be one that never does. Seconds.
 STREAMING_SECONDS = 1.0
+
+
+class Onward(Protocol):
+    """Where chunks go (`ods.reception`)."""
+
+    def put(self, chunk: Chunk) -> None:
+        """Take a chunk over, settled already or still to be."""
+
+    def expect(self, flush: Callable[[], None], *, urgent: bool) -> None:
+        """Call `flush` before the next batch begins; it will `put`."""
 
 
 class Intake:
@@ -36,16 +49,21 @@ class Intake:
         clock: Clock,
         ledger: Ledger,
         admission: Admission,
-        forward: Callable[[Chunk], None],
+        onward: Onward,
         reply: Callable[[bytes], None],
     ) -> None:
         self.pod = pod
         self._clock = clock
         self._ledger = ledger
         self._admission = admission
-        self._forward = forward
+        self._onward = onward
         self._reply = reply
         self._decoder = Decoder(pod.names)
+        #: Reads that are not decoded yet, with the times at which they were received.
+        self._reads: list[bytes] = []
+        self._read_times_ns: list[int] = []
+        self._read_bytes = 0
+        self._read_at = 0.0
         self._unsettled: deque[Chunk] = deque()
         self._streaming_until = 0.0
         self._replied_at = float("-inf")
@@ -53,52 +71,88 @@ class Intake:
     @property
     def is_settled(self) -> bool:
         """Whether nothing of this connection is in flight."""
-        return not self._unsettled
+        return not self._unsettled and not self._reads
+
+    @property
+    def is_to_pause(self) -> bool:
+        """Whether nothing should be read now, because more comes in than the stores take."""
+        return self._admission.is_to_pause(self.pod.name)
+
+    def pause(self) -> None:
+        """Wait until there is room, for a moment at most (`ods.admission`)."""
+        self._admission.pause()
 
     def receive(self, data: bytes) -> None:
-        """Take bytes of the pod in. May pause for a moment near the limit of memory (`ods.admission`)."""
-        self._take(self._decoder.feed(data))
+        """Take bytes of the pod in. Never waits."""
+        now = time.monotonic()
+        if not self._reads:
+            self._read_at = now
+        urgent = self._seems_to_wait(now)
+        self._reads.append(data)
+        self._read_times_ns.append(self._clock.now_ns())
+        self._read_bytes += len(data)
+        self.pod.last_seen = now
+        if self._read_bytes >= DECODE_BYTES:
+            self.flush()
+        else:
+            self._onward.expect(self.flush, urgent=urgent)
 
     def finish(self) -> None:
         """The connection has ended: keep its last words, note a torn line."""
-        self._take(self._decoder.finish())
+        self.flush()
+        decoded = self._decoder.finish()
+        self._take(decoded, self.pod.take_times(self._clock.now_ns(), count(decoded.records)))
 
-    def _take(self, decoded: Decoded) -> None:
+    def flush(self) -> None:
+        """Decode what was read, and pass it on."""
+        reads, times_ns = self._reads, self._read_times_ns
+        if not reads:
+            return
+        self._reads, self._read_times_ns, self._read_bytes = [], [], 0
+        decoded = self._decoder.feed_data_points(b"".join(reads)) if len(reads) > 1 else None
+        times: list[str] = []
+        if decoded is not None:
+            for data, time_ns in zip(reads, times_ns, strict=True):
+                times += self.pod.take_times(time_ns, data.count(b"\n"))
+        else:
+            decoded = Decoded()
+            for data, time_ns in zip(reads, times_ns, strict=True):
+                piece = self._decoder.feed(data)
+                decoded.records += piece.records
+                decoded.replies += piece.replies
+                times += self.pod.take_times(time_ns, count(piece.records))
+        self._take(decoded, times)
+
+    def _take(self, decoded: Decoded, times: Sequence[str]) -> None:
         if not decoded.records:
             return
-        now = self.pod.last_seen = time.monotonic()
-        chunk = self._encode(decoded, now)
+        chunk = self._encode(decoded, times)
         self._count(decoded, chunk.points)
         self._unsettled.append(chunk)
         if not self._admission.admit(self.pod.name, chunk.size_bytes):
             self._ledger.move({chunk.pod: chunk.points}, Fate.IN_FLIGHT, Fate.DROPPED)
             chunk.size_bytes = 0  # nothing to be released
             settle([chunk], Fate.DROPPED)
-        self._forward(chunk)
+        self._onward.put(chunk)
 
-    def _encode(self, decoded: Decoded, now: float) -> Chunk:
-        records = decoded.records
-        count = sum([len(record) if isinstance(record, DataPoints) else 1 for record in records])
-        first_ns = self.pod.take_times(self._clock, count)
-        times = [str(time_ns) for time_ns in range(first_ns, first_ns + count)]
-        lines, data, logs, points = _encoded(records, self.pod.tag, times)
+    def _encode(self, decoded: Decoded, times: Sequence[str]) -> Chunk:
+        encoded = encode(decoded.records, self.pod.tag, times)
         return Chunk(
             pod=self.pod.name,
-            points=points,
-            lines=lines.encode(),
-            data_rows=data.encode(),
-            log_rows=logs.encode(),
-            first_ns=first_ns,
-            last_ns=first_ns + count - 1,
+            points=encoded.points,
+            lines=encoded.lines,
+            data_rows=encoded.data_rows,
+            log_rows=encoded.log_rows,
+            first_ns=int(times[0]),
+            last_ns=int(times[-1]),
             replies=decoded.replies,
-            urgent=self._seems_to_wait(now),
-            received_at=now,
+            received_at=self._read_at,
             on_settled=self._reply_to_settled,
         )
 
     def _seems_to_wait(self, now: float) -> bool:
         """Whether the pod waits for each reply: nothing of it is in flight and it follows its last reply at once."""
-        if self._unsettled:
+        if not self.is_settled:
             self._streaming_until = now + STREAMING_SECONDS
         return now >= self._streaming_until and now - self._replied_at < TURNAROUND_SECONDS
 
@@ -125,24 +179,3 @@ class Intake:
         if replies:
             self._replied_at = time.monotonic()
             self._reply(b"".join(replies))
-
-
-def _encoded(records: Sequence[object], tag: str, times: list[str]) -> tuple[str, str, str, int]:
-    """Line protocol, data rows, log rows, and how many points the first holds."""
-    lines, data, logs, points, at = [], [], [], 0, 0
-    for record in records:
-        if isinstance(record, DataPoints):
-            span = times[at : at + len(record)]
-            lines.append(data_lines(record, tag, span))
-            data.append(data_rows(record, span))
-            points += len(span)
-            at += len(span)
-            continue
-        if isinstance(record, LogMessage):
-            lines.append(log_line(record, tag, times[at]))
-            logs.append(log_row(times[at], "log", record.sent))
-            points += 1
-        elif isinstance(record, NoRecord):
-            logs.append(log_row(times[at], record.kind, record.sent))
-        at += 1
-    return "".join(lines), "".join(data), "".join(logs), points

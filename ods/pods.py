@@ -6,7 +6,6 @@ reception times, strictly increasing, because InfluxDB silently overwrites a poi
 
 from collections.abc import Mapping
 
-from ods.clock import Clock
 from ods.line_protocol import pod_tag
 from ods.protocol import NameBook
 
@@ -29,11 +28,11 @@ class Pod:
         self.replies_dropped = 0
         self._latest_ns = 0
 
-    def take_times(self, clock: Clock, count: int) -> int:
-        """Reserve `count` consecutive nanoseconds, now or after the last one used; returns the first."""
-        first_ns = max(clock.now_ns(), self._latest_ns + 1)
-        self._latest_ns = first_ns + count - 1
-        return first_ns
+    def take_times(self, time_ns: int, count: int) -> list[str]:
+        """Times for records received at this time: consecutive nanoseconds, after the last one used, as text."""
+        first_ns = max(time_ns, self._latest_ns + 1)
+        self._latest_ns = max(self._latest_ns, first_ns + count - 1)
+        return [str(each_ns) for each_ns in range(first_ns, first_ns + count)]
 
 
 class Pods:

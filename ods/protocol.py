@@ -148,6 +148,18 @@ class Decoder:
         self._take_finished_messages(decoded)
         return decoded
 
+    def feed_data_points(self, data: bytes) -> Decoded | None:
+        """As `feed` where these bytes end a line and each line is a good data point: one, for each newline.
+
+        Otherwise None, and nothing is fed.
+        """
+        if self._head is not None or self._overlong or not data.endswith(b"\n"):
+            return None
+        decoded = self._all_data_points(self._rest + data)
+        if decoded is not None:
+            self._rest = b""
+        return decoded
+
     def finish(self) -> Decoded:
         """What the end of the connection makes of the unfinished line: messages are kept, a data line is torn."""
         decoded = Decoded()

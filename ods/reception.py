@@ -2,6 +2,7 @@
 
 import logging
 from collections import Counter
+from collections.abc import Callable
 
 from ods.admission import Admission
 from ods.batcher import Batcher
@@ -52,7 +53,7 @@ class Reception:
             clock=self._clock,
             ledger=self._ledger,
             admission=self._admission,
-            forward=self._forward,
+            onward=self,
             reply=connection.reply,
         )
 
@@ -73,7 +74,12 @@ class Reception:
         if self._refused[address] == 1:
             log.warning("refused %s: it is in no network given by --allow", address)
 
-    def _forward(self, chunk: Chunk) -> None:
+    def expect(self, flush: Callable[[], None], *, urgent: bool) -> None:
+        """Small reads wait to be decoded; see `Batcher.expect`."""
+        self._batcher.expect(flush, urgent=urgent)
+
+    def put(self, chunk: Chunk) -> None:
+        """Pass a chunk on: to be stored, or, where it was refused, to be written down at least."""
         if chunk.fate is Fate.IN_FLIGHT:
             self._batcher.put(chunk)
         else:
