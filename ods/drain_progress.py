@@ -38,11 +38,12 @@ class DrainProgress:
         return None if self._began is None else self._points / max(now - self._began, 0.001)
 
     def begin(self, now: float) -> None:
-        """The first row is about to be sent; does nothing while a drain is under way."""
+        """Rows are about to be sent. The drain counts from the first ones that are confirmed."""
         if self._began is None:
-            self._began = self._logged_at = now
             self._points, self._is_news = 0, False
             self._quarantined_before = self._quarantined()
+        if not self._points:
+            self._began = self._logged_at = now
 
     def count(self, points: int, now: float) -> None:
         """Points were confirmed."""
