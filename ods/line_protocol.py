@@ -45,7 +45,7 @@ def event_line(event: str, detail: str, tag: str, time_ns: int) -> str:
 
 def is_event(line: str) -> bool:
     """Whether a line is one of ODS's own events, which the ledger does not count."""
-    return line.startswith(f"{EVENT_MEASUREMENT},")
+    return line.startswith(f"{EVENT_MEASUREMENT},event=")
 
 
 def series_of(line: str) -> str:

@@ -135,8 +135,8 @@ class Decoder:
     def __init__(self, names: NameBook) -> None:
         self._names = names
         self._rest = b""
-        #: The beginning of the line, once messages of it have been taken off or it proved overlong.
-        self._head: bytes | None = None
+        #: The first bytes of what has been taken off the unfinished line already, where anything has.
+        self._taken = b""
         self._overlong = False
 
     def feed(self, data: bytes) -> Decoded:
@@ -153,7 +153,7 @@ class Decoder:
 
         Otherwise None, and nothing is fed.
         """
-        if self._head is not None or self._overlong or not data.endswith(b"\n"):
+        if self._taken or self._overlong or not data.endswith(b"\n"):
             return None
         decoded = self._all_data_points(self._rest + data)
         if decoded is not None:
@@ -165,8 +165,8 @@ class Decoder:
         decoded = Decoded()
         line = self._rest.rstrip(_BLANK)
         if self._overlong:
-            _Line(decoded, self._names).overlong(self._head or b"")
-        elif self._head is None and (line.startswith(b"POD2") or (line and b"POD2".startswith(line))):
+            _Line(decoded, self._names).overlong(self._taken)
+        elif not self._taken and (line.startswith(b"POD2") or (line and b"POD2".startswith(line))):
             decoded.records.append(NoRecord("torn", readable(line)))
         elif line:
             glued = _GLUED_TORN.search(line)
@@ -175,11 +175,11 @@ class Decoder:
             if glued:
                 decoded.records.append(NoRecord("torn", readable(glued[0])))
         decoded.replies.clear()
-        self._rest, self._head, self._overlong = b"", None, False
+        self._rest, self._taken, self._overlong = b"", b"", False
         return decoded
 
     def _feed_lines(self, lines: bytes) -> Decoded:
-        if self._head is None and not self._overlong:
+        if not self._taken and not self._overlong:
             decoded = self._all_data_points(lines)
             if decoded is not None:
                 return decoded
@@ -208,11 +208,11 @@ class Decoder:
 
     def _line(self, line: bytes, decoded: Decoded) -> None:
         """One line, or what is left of it after the messages that were taken off it."""
-        if self._head is None:
+        if not self._taken:
             line = line.lstrip(_BLANK)
         to = _Line(decoded, self._names)
-        head = line[:HEAD_BYTES] if self._head is None else self._head
-        is_data = self._head is None and line.startswith(b"POD2")
+        head = (self._taken + line[:HEAD_BYTES])[:HEAD_BYTES]
+        is_data = not self._taken and line.startswith(b"POD2")
         last = line if is_data or self._overlong else self._take_messages(line, to)
         if self._overlong or last is None or len(last) > MAX_LINE_BYTES:
             to.overlong(head)
@@ -220,24 +220,24 @@ class Decoder:
             to.data(last.rstrip(_BLANK))
         else:
             to.end(last.rstrip(_BLANK))
-        self._head, self._overlong = None, False
+        self._taken, self._overlong = b"", False
 
     def _take_finished_messages(self, decoded: Decoded) -> None:
         """Take off the unfinished line each message that the next one has ended."""
         if self._overlong:
             self._rest = b""
             return
-        if self._head is None:
+        if not self._taken:
             self._rest = self._rest.lstrip(_BLANK)
-        head = self._rest[:HEAD_BYTES] if self._head is None else self._head
         last: bytes | None = self._rest
-        if self._head is not None or not self._rest.startswith(b"POD2"):
+        if self._taken or not self._rest.startswith(b"POD2"):
             last = self._take_messages(self._rest, _Line(decoded, self._names))
         # The last three bytes may yet turn out to be the beginning of the next message.
         if last is None or len(last) > MAX_LINE_BYTES + 3:
-            self._head, self._overlong, self._rest = head, True, b""
-        elif len(last) < len(self._rest):
-            self._head, self._rest = head, last
+            last, self._overlong = b"", True
+        off = self._rest[: len(self._rest) - len(last)]
+        self._taken = (self._taken + off[:HEAD_BYTES])[:HEAD_BYTES]
+        self._rest = last
 
     def _take_messages(self, line: bytes, to: "_Line") -> bytes | None:
         """Take off a line all that a `POD1` has ended; what is left, or None where a message is overlong."""

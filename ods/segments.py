@@ -62,7 +62,7 @@ class Segments:
             if text:
                 segment = self._segment(rows, kind, now)
                 self._write(segment, text)
-                segment.appended_at, segment.last_ns = now, rows.last_ns
+                segment.appended_at, segment.last_ns = now, max(segment.last_ns, rows.last_ns)
 
     def close_old(self, now: float) -> list[Path]:
         """Close the segments that are large, old or idle; returns them, to be compressed."""
@@ -79,9 +79,17 @@ class Segments:
             folder.mkdir(parents=True, exist_ok=True)
             path = folder / (segment_name(rows.first_ns, kind) + OPEN)
             segment = Segment(path=path, size_bytes=0, begun_at=now, appended_at=now, last_ns=rows.first_ns)
-            self._write(segment, HEADERS[kind])
+            self._begin(segment, HEADERS[kind])
             self._open[key] = segment
         return self._open[key]
+
+    def _begin(self, segment: Segment, header: bytes) -> None:
+        try:
+            self._write(segment, header)
+        except OSError:
+            self._forget_file(segment.path)
+            segment.path.unlink(missing_ok=True)
+            raise
 
     def _write(self, segment: Segment, text: bytes) -> None:
         file = self._file(segment.path)
@@ -103,11 +111,14 @@ class Segments:
         self._files[path] = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
         return self._files[path]
 
-    def _close(self, key: tuple[str, str]) -> Path:
-        segment = self._open.pop(key)
-        file = self._files.pop(segment.path, None)
+    def _forget_file(self, path: Path) -> None:
+        file = self._files.pop(path, None)
         if file is not None:
             os.close(file)
+
+    def _close(self, key: tuple[str, str]) -> Path:
+        segment = self._open.pop(key)
+        self._forget_file(segment.path)
         closed = segment.path.with_suffix("")
         segment.path.rename(closed)
         os.utime(closed, ns=(segment.last_ns, segment.last_ns))

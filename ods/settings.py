@@ -9,6 +9,7 @@ import ipaddress
 import os
 import re
 import sys
+import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +26,8 @@ _ENVIRONMENT_PREFIX = "ODS_"
 _UNITS = {"": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
 _UNITS |= {"KIB": 2**10, "MIB": 2**20, "GIB": 2**30, "TIB": 2**40}
 _MAX_POD_NAME_BYTES = 63
+#: Options that may be given more than once.
+_LISTS = ("pod", "allow")
 
 _EXAMPLES = """examples:
   ./server.py
@@ -68,6 +71,9 @@ class Settings:
 def parse(arguments: Sequence[str], environment: Mapping[str, str]) -> Settings:
     """The settings. Raises SettingsError; `--help` and `--version` print and raise SystemExit."""
     parser = build_parser()
+    in_environment = environment.get(f"{_ENVIRONMENT_PREFIX}CONFIG")
+    if in_environment and not any(re.match(r"-c|--config(=|$)", argument) for argument in arguments):
+        arguments = ["--config", in_environment, *arguments]  # the parser looks for the file among the flags only
     try:
         given = parser.parse_args(list(arguments), env_vars=dict(environment))
     except configargparse.ConfigFileParserException as error:
@@ -102,12 +108,39 @@ def default_directory(environment: Mapping[str, str]) -> Path:
     return (Path(state) if state.startswith("/") else home / ".local" / "state") / "ods"
 
 
+class _TomlTable(configargparse.ConfigFileParser):  # type: ignore[misc]
+    """The table `[ods]` of a TOML file; a key or a table beside it is an error, and no error tells a value."""
+
+    def parse(self, stream: Any) -> dict[str, str | list[str]]:
+        try:
+            tables = tomllib.loads(stream.read())
+        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+            raise configargparse.ConfigFileParserException(f"--config: {error}") from error
+        for key, table in tables.items():
+            if key != "ods" or not isinstance(table, dict):
+                raise configargparse.ConfigFileParserException(f"--config: {key!r} is not in the table [ods]")
+        return {key: _as_text(key, value) for key, value in tables.get("ods", {}).items()}
+
+    def get_syntax_description(self) -> str:
+        return "TOML, in the table [ods]"
+
+
+def _as_text(key: str, value: object) -> str | list[str]:
+    if isinstance(value, list) and key in _LISTS and all(isinstance(item, str) for item in value):
+        return list(value)
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, (str, int)):
+        return str(value)
+    kind = "strings" if key in _LISTS else "one value"
+    raise configargparse.ConfigFileParserException(f"--config: {key} takes {kind}")
+
+
 class _Parser(configargparse.ArgumentParser):  # type: ignore[misc]
     def error(self, message: str) -> NoReturn:
         unknown, is_unknown, rest = message.partition("unrecognized arguments: ")
-        if is_unknown and not unknown:  # by name alone: the value may be a password
-            names = [word.partition("=")[0] for word in rest.split() if word.startswith("-")] or rest.split()[:1]
-            message = f"unknown option {', '.join(names)}"
+        if is_unknown and not unknown:  # by the first name alone: what follows it may be a password
+            message = f"unknown option {rest.split()[0].partition('=')[0]}"
         raise SettingsError(_one_line(message))
 
 
@@ -119,7 +152,7 @@ def build_parser() -> configargparse.ArgumentParser:
         "keeps it while InfluxDB is away.",
         epilog=_EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
-        config_file_parser_class=configargparse.TomlConfigParser(["ods"]),
+        config_file_parser_class=_TomlTable,
         auto_env_var_prefix=_ENVIRONMENT_PREFIX,
         add_env_var_help=False,
         add_config_file_help=False,
@@ -214,7 +247,7 @@ def _count(text: str) -> int:
 
 
 def _size(text: str) -> int:
-    match = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?) ?([A-Za-z]*)", text.strip())
+    match = re.fullmatch(r"([0-9]{1,15}(?:\.[0-9]{1,15})?) ?([A-Za-z]*)", text.strip())
     if match is None or match[2].upper() not in _UNITS:
         raise argparse.ArgumentTypeError(f"{text!r} is no size (a number and KiB, MiB, GiB, TiB, KB, MB, GB or TB)")
     return int(float(match[1]) * _UNITS[match[2].upper()])
