@@ -64,6 +64,7 @@ class Intake:
         self._read_times_ns: list[int] = []
         self._read_bytes = 0
         self._read_at = 0.0
+        self._holds_line = False
         self._unsettled: deque[Chunk] = deque()
         self._streaming_until = 0.0
         self._replied_at = float("-inf")
@@ -91,6 +92,7 @@ class Intake:
         self._reads.append(data)
         self._read_times_ns.append(self._clock.now_ns())
         self._read_bytes += len(data)
+        self._holds_line = self._holds_line or b"\n" in data
         self.pod.last_seen = now
         if self._read_bytes >= DECODE_BYTES:
             self.flush()
@@ -108,7 +110,7 @@ class Intake:
         reads, times_ns = self._reads, self._read_times_ns
         if not reads:
             return
-        self._reads, self._read_times_ns, self._read_bytes = [], [], 0
+        self._reads, self._read_times_ns, self._read_bytes, self._holds_line = [], [], 0, False
         decoded = self._decoder.feed_data_points(b"".join(reads)) if len(reads) > 1 else None
         times: list[str] = []
         if decoded is not None:
@@ -152,7 +154,7 @@ class Intake:
 
     def _seems_to_wait(self, now: float) -> bool:
         """Whether the pod waits for each reply: nothing of it is in flight and it follows its last reply at once."""
-        if not self.is_settled:
+        if self._unsettled or self._holds_line:
             self._streaming_until = now + STREAMING_SECONDS
         return now >= self._streaming_until and now - self._replied_at < TURNAROUND_SECONDS
 

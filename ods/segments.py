@@ -4,6 +4,7 @@ While open a segment is called `NAME.csv.open`. Closed, it is `NAME.csv` for as 
 `NAME.csv.gz`. A row is written whole or not at all.
 """
 
+import contextlib
 import gzip
 import os
 import shutil
@@ -69,8 +70,12 @@ class Segments:
         return [self._close(key) for key, segment in list(self._open.items()) if _is_old(segment, now)]
 
     def close_all(self) -> list[Path]:
-        """Close every segment; returns them, to be compressed."""
-        return [self._close(key) for key in list(self._open)]
+        """Close every segment; returns them, to be compressed. One that cannot be closed is left as it is."""
+        closed = []
+        for key in list(self._open):
+            with contextlib.suppress(OSError):
+                closed.append(self._close(key))
+        return closed
 
     def _segment(self, rows: Rows, kind: str, now: float) -> Segment:
         key = (rows.pod, kind)

@@ -28,6 +28,7 @@ _UNITS |= {"KIB": 2**10, "MIB": 2**20, "GIB": 2**30, "TIB": 2**40}
 _MAX_POD_NAME_BYTES = 63
 #: Options that may be given more than once.
 _LISTS = ("pod", "allow")
+_ON_THE_COMMAND_LINE = frozenset(("config", "help", "version"))
 
 _EXAMPLES = """examples:
   ./server.py
@@ -119,6 +120,8 @@ class _TomlTable(configargparse.ConfigFileParser):  # type: ignore[misc]
         for key, table in tables.items():
             if key != "ods" or not isinstance(table, dict):
                 raise configargparse.ConfigFileParserException(f"--config: {key!r} is not in the table [ods]")
+        for key in _ON_THE_COMMAND_LINE.intersection(tables.get("ods", {})):
+            raise configargparse.ConfigFileParserException(f"--config: {key!r} is no option for a file")
         return {key: _as_text(key, value) for key, value in tables.get("ods", {}).items()}
 
     def get_syntax_description(self) -> str:
@@ -267,7 +270,8 @@ def _network(text: str) -> ipaddress.IPv4Network | ipaddress.IPv6Network:
 def _pod(text: str) -> tuple[str, str]:
     address, equals, name = text.partition("=")
     try:
-        address = str(ipaddress.ip_address(address))
+        parsed = ipaddress.ip_address(address)
+        address = str(getattr(parsed, "ipv4_mapped", None) or parsed)
     except ValueError as error:
         raise argparse.ArgumentTypeError(f"{text!r} is not ADDRESS=NAME (like 10.0.0.20=pod-a)") from error
     if not equals or not name or len(name.encode()) > _MAX_POD_NAME_BYTES:

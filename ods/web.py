@@ -34,7 +34,7 @@ class Web:
     def url(self) -> str | None:
         """Where a person finds it; None where it is off."""
         host = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(self._host, self._host)
-        return None if self._server is None else f"http://{host}:{self._server.server_port}/"
+        return None if self._server is None else f"http://{host}:{self._server.server_port}/api/status"
 
     def bind(self) -> None:
         """Take the port, without serving yet. Raises SettingsError."""
