@@ -23,6 +23,7 @@ from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from sqlite_utils import Database
 
@@ -42,6 +43,9 @@ VACUUM_PAGES = 2000
 
 #: At most this many rows are joined for one request.
 JOINED_ROWS = 500
+
+#: Stands for SQLite's name of an error that ODS itself raised.
+_FOREIGN = "FOREIGN"
 
 _SCHEMA = """
 CREATE TABLE batches (
@@ -86,8 +90,13 @@ class Row:
         return zlib.crc32(self.payload) == self.checksum
 
     def lines(self) -> list[str]:
-        """The lines of the payload, without their newlines. Raises zlib.error when it is damaged."""
-        return zlib.decompress(self.payload, 31).decode().splitlines()
+        """The lines of the payload, without their newlines. Raises ValueError when it is not what was committed."""
+        if not self.is_sound:
+            raise ValueError("its checksum is wrong")
+        try:
+            return zlib.decompress(self.payload, 31).decode().removesuffix("\n").split("\n")
+        except zlib.error as error:
+            raise ValueError(str(error)) from error
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,33 +119,34 @@ class Buffer:
         self._disk = disk
         self._db: Database | None = None
         self._opened_at = float("-inf")
-        #: Bytes in use, and the reception time of the oldest row; kept up to date by each call, read by anyone.
+        #: Bytes in use, pages to be given back, and the reception time of the oldest row; read by anyone.
         self.used_bytes = 0
+        self.free_pages = 0
         self.oldest_ns: int | None = None
         #: Rows whose own request is still under way: `oldest` leaves them out.
         self._claimed: set[int] = set()
+        self._found: dict[str, dict[str, int]] | None = None
+        self._was_opened = False
 
     def open(self) -> dict[str, dict[str, int]]:
         """Open or create the file; returns its totals: fate (`pending`, `quarantined`) to pod to points.
 
-        What is no buffer of ODS is moved aside, never overwritten. Raises BufferUnavailable when the disk does not let
-        a file be used at all; every later call tries again.
+        What is no buffer of ODS, or a damaged one, is moved aside, never overwritten. Raises BufferUnavailable when
+        the disk does not let a file be used at all; every later call tries again.
         """
-        try:
-            self._connect()
-        except sqlite3.DatabaseError as error:
-            if isinstance(error, sqlite3.OperationalError):
-                raise BufferUnavailable(f"{self.path}: {error}") from error
-            self._move_aside(error)
-            self._connect()
+        with _Translated(self):
+            self._usable()
         return self.totals()
 
     def totals(self) -> dict[str, dict[str, int]]:
         """Points by fate and pod."""
-        totals: dict[str, dict[str, int]] = {"pending": {}, "quarantined": {}}
-        for fate, pod, points in self._usable().execute("SELECT fate, pod, points FROM totals WHERE points > 0"):
-            totals[fate][pod] = points
-        return totals
+        with _Translated(self):
+            return _totals(self._usable())
+
+    def take_found(self) -> dict[str, dict[str, int]] | None:
+        """The totals that the file had when this process first opened it, once; None before and after. Any thread."""
+        found, self._found = self._found, None
+        return found
 
     def append(
         self,
@@ -152,19 +162,30 @@ class Buffer:
 
         A claimed row is not given out by `oldest` before it is released.
         """
+        values = (database, sum(pods.values()), json.dumps(pods), first_ns, rejected)
         payload = _compressed(lines)
-        self._check_room(len(payload))
+        try:
+            row_id = self._append((*values, zlib.crc32(payload), payload), pods)
+        except BufferUnavailable as error:
+            if not (isinstance(error.__cause__, sqlite3.Error) and _is_damage(error.__cause__)):
+                raise
+            row_id = self._append((*values, zlib.crc32(payload), payload), pods)  # into the new file
+        if is_claimed:
+            self._claimed.add(row_id)
+        self._measure()
+        return row_id
+
+    def _append(self, values: tuple[Any, ...], pods: Mapping[str, int]) -> int:
+        with _Translated(self):
+            self._check_room(len(values[-1]), self._usable())
         with _Translated(self), self._usable().atomic() as db:
             row = db.execute(
                 "INSERT INTO batches (database, points, pods, first_ns, rejected, checksum, payload)"
                 " VALUES (?, ?, ?, ?, ?, ?, ?)",
-                (database, sum(pods.values()), json.dumps(pods), first_ns, rejected, zlib.crc32(payload), payload),
+                values,
             )
             _add(db, "pending", pods)
         assert row.lastrowid is not None
-        if is_claimed:
-            self._claimed.add(row.lastrowid)
-        self._measure()
         return row.lastrowid
 
     def release(self, row_id: int) -> None:
@@ -240,10 +261,10 @@ class Buffer:
         with _Translated(self):
             db = self._usable()
             db.execute(f"PRAGMA incremental_vacuum({VACUUM_PAGES})").fetchall()
-            free_pages = _pragma(db, "freelist_count")
-            if not free_pages:
+            self._measure()
+            if not self.free_pages:
                 db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
-            return free_pages > 0
+            return self.free_pages > 0
 
     def close(self) -> None:
         """Close the file; what is in it stays."""
@@ -255,20 +276,28 @@ class Buffer:
         if self._db is None:
             if time.monotonic() - self._opened_at < REOPEN_SECONDS:
                 raise BufferUnavailable(f"{self.path} cannot be opened")
-            self._connect()
-        assert self._db is not None
+            self._opened_at = time.monotonic()
+            try:
+                self._db = self._connect()
+            except sqlite3.DatabaseError as error:
+                if not _is_damage(error) and "no such table" not in str(error):
+                    raise
+                self.move_aside(error)
+                self._db = self._connect()
+            self._measure()
         return self._db
 
-    def _connect(self) -> None:
-        self._opened_at = time.monotonic()
+    def _connect(self) -> Database:
         connection = sqlite3.connect(self.path, timeout=1.0, check_same_thread=False)
         try:
-            self._db = self._prepare(Database(connection, execute_plugins=False))
-            self._measure()
+            db = self._prepare(Database(connection, execute_plugins=False))
+            found = _totals(db)
         except BaseException:
-            self._db = None
             connection.close()
             raise
+        if not self._was_opened:
+            self._was_opened, self._found = True, found
+        return db
 
     def _prepare(self, db: Database) -> Database:
         # auto_vacuum counts only before the first table; WAL is a property of the file, the others of the connection.
@@ -276,8 +305,6 @@ class Buffer:
         db.execute("PRAGMA journal_mode = WAL").fetchall()
         db.execute("PRAGMA synchronous = FULL")
         db.execute("PRAGMA journal_size_limit = 4194304")
-        page_bytes = _pragma(db, "page_size")
-        db.execute(f"PRAGMA max_page_count = {max(1, self._limit_bytes // page_bytes)}").fetchall()
         version = _pragma(db, "user_version")
         if version == 0 and not db.table_names():
             db.conn.executescript(f"BEGIN;{_SCHEMA}PRAGMA user_version = {SCHEMA_VERSION};COMMIT;")
@@ -285,7 +312,10 @@ class Buffer:
             raise sqlite3.DatabaseError(f"its schema has version {version}, this ODS knows {SCHEMA_VERSION}")
         return db
 
-    def _move_aside(self, error: Exception) -> None:
+    def move_aside(self, error: Exception) -> None:
+        """Keep a file that is damaged, or none of ODS's, under another name; the next call begins a new one."""
+        self.close()
+        self._opened_at = float("-inf")
         aside = self.path.with_name(f"{self.path.name}.damaged-{time.strftime('%Y%m%d-%H%M%S', time.gmtime())}")
         log.error("buffer: %s cannot be read (%s); it is kept as %s, a new one is begun", self.path, error, aside)
         for suffix in ("", "-wal", "-shm"):
@@ -293,7 +323,10 @@ class Buffer:
             if part.exists():
                 part.replace(aside.with_name(aside.name + suffix))
 
-    def _check_room(self, size_bytes: int) -> None:
+    def _check_room(self, size_bytes: int, db: Database) -> None:
+        pages = _pragma(db, "page_count") - _pragma(db, "freelist_count")
+        if pages * _pragma(db, "page_size") + size_bytes > self._limit_bytes:
+            raise BufferFull(f"{self.path} has reached its limit (--buffer-limit)")
         try:
             free_bytes = self._disk.free_for_buffer_bytes()
         except OSError as error:
@@ -302,12 +335,18 @@ class Buffer:
             raise BufferFull(f"the disk of {self.path.parent} is full up to its reserve")
 
     def _measure(self) -> None:
-        with _Translated(self):
-            db = self._usable()
-            pages = _pragma(db, "page_count") - _pragma(db, "freelist_count")
-            self.used_bytes = pages * _pragma(db, "page_size")
+        """Note what others read; never raises, for what was committed before it stays committed."""
+        db = self._db
+        if db is None:
+            return
+        try:
+            self.free_pages = _pragma(db, "freelist_count")
+            self.used_bytes = (_pragma(db, "page_count") - self.free_pages) * _pragma(db, "page_size")
             oldest = db.execute("SELECT first_ns FROM batches ORDER BY id LIMIT 1").fetchone()
-            self.oldest_ns = oldest[0] if oldest else None
+        except sqlite3.Error as error:
+            log.debug("buffer: %s", error)
+            return
+        self.oldest_ns = oldest[0] if oldest else None
 
 
 class _Translated:
@@ -322,10 +361,26 @@ class _Translated:
         if not isinstance(error, sqlite3.Error):
             return
         reason = f"{self._buffer.path}: {error}"
-        if error.sqlite_errorname == "SQLITE_FULL":
+        if getattr(error, "sqlite_errorname", "") == "SQLITE_FULL":
             raise BufferFull(reason) from error
-        self._buffer.close()
+        if _is_damage(error):
+            self._buffer.move_aside(error)
+        else:
+            self._buffer.close()
         raise BufferUnavailable(reason) from error
+
+
+def _is_damage(error: sqlite3.Error) -> bool:
+    """Whether the file itself is at fault: damaged, of another make, or of another version of ODS."""
+    name = getattr(error, "sqlite_errorname", _FOREIGN)
+    return name.startswith(("SQLITE_CORRUPT", "SQLITE_NOTADB", _FOREIGN))
+
+
+def _totals(db: Database) -> dict[str, dict[str, int]]:
+    totals: dict[str, dict[str, int]] = {"pending": {}, "quarantined": {}}
+    for fate, pod, points in db.execute("SELECT fate, pod, points FROM totals WHERE points > 0"):
+        totals[fate][pod] = points
+    return totals
 
 
 def _compressed(lines: bytes) -> bytes:

@@ -55,8 +55,9 @@ class Drain:
         self._wake = Event()
         #: Confirmed rows whose delete is under way, or has to be tried again.
         self._confirmed: set[int] = set()
-        self._has_shrunk = False
-        self.progress = DrainProgress(availability=availability, ledger=ledger, quarantined=lambda: sifter.quarantined)
+        self.progress = DrainProgress(
+            availability=availability, ledger=ledger, sifted=lambda: (sifter.confirmed, sifter.quarantined)
+        )
 
     def start(self, supervisor: Supervisor) -> None:
         """Begin to watch over InfluxDB and the backlog."""
@@ -125,19 +126,21 @@ class Drain:
     def _send(self, rows: list[Row]) -> bool:
         """Post rows of one database, joined. False: InfluxDB is away."""
         sound = [row for row in rows if row.is_sound]
-        self._set_aside([row for row in rows if not row.is_sound])
+        if len(sound) < len(rows):
+            self._leave_to_sifter([row for row in rows if not row.is_sound], "checksum")
+        if not sound:
+            return True
         began = time.monotonic()
         try:
-            if sound:
-                body = b"".join([row.payload for row in sound])
-                self._influx.write(body, database=sound[0].database, is_gzip=True)
+            body = b"".join([row.payload for row in sound])
+            self._influx.write(body, database=sound[0].database, is_gzip=True)
         except Unavailable as error:
             self._availability.failed(began, error)
             return False
         except Rejected as error:
             self._availability.confirmed(began)
-            self._worker.run(self._buffer.mark_rejected, [row.id for row in sound], error.reason)
-            self._sifter.wake()
+            self._leave_to_sifter(sound, error.reason)
+            self.progress.count(0, time.monotonic())
             return True
         self._availability.confirmed(began)
         self.progress.count(sum([row.points for row in sound]), time.monotonic())
@@ -145,11 +148,9 @@ class Drain:
         self._delete_confirmed()
         return True
 
-    def _set_aside(self, rows: list[Row]) -> None:
-        for row in rows:
-            log.error("buffer: %d points of row %d cannot be read; they are quarantined", row.points, row.id)
-            self._worker.run(self._buffer.set_aside, row)
-            self._ledger.move(row.pods, Fate.PENDING, Fate.QUARANTINED)
+    def _leave_to_sifter(self, rows: list[Row], reason: str) -> None:
+        self._worker.run(self._buffer.mark_rejected, [row.id for row in rows], reason)
+        self._sifter.wake()
 
     def _delete_confirmed(self) -> None:
         """Delete what was confirmed; while a delete is under way, what is confirmed meanwhile waits for the next."""
@@ -157,8 +158,7 @@ class Drain:
         if ids:
             self._ledger.move(self._worker.run(self._buffer.delete, ids), Fate.PENDING, Fate.STORED)
             self._confirmed -= ids
-            self._has_shrunk = True
 
     def _give_back(self) -> None:
-        while self._has_shrunk and not self._wake.is_set():
-            self._has_shrunk = self._worker.run(self._buffer.give_back)
+        while self._buffer.free_pages and not self._wake.is_set():
+            self._worker.run(self._buffer.give_back)

@@ -17,13 +17,14 @@ NEWS_POINTS = 10_000
 class DrainProgress:
     """One drain after the other, each from its first row sent to the empty backlog. Monotonic clock, seconds."""
 
-    def __init__(self, *, availability: Availability, ledger: Ledger, quarantined: Callable[[], int]) -> None:
+    def __init__(self, *, availability: Availability, ledger: Ledger, sifted: Callable[[], tuple[int, int]]) -> None:
         self._availability = availability
         self._ledger = ledger
-        self._quarantined = quarantined
+        #: Points of rejected rows so far: stored, quarantined.
+        self._sifted = sifted
         self._reported: Outage | None = None
         self._began: float | None = None
-        self._quarantined_before = 0
+        self._sifted_before = (0, 0)
         self._logged_at = 0.0
         self._points = 0
         self._is_news = False
@@ -41,7 +42,7 @@ class DrainProgress:
         """Rows are about to be sent. The drain counts from the first ones that are confirmed."""
         if self._began is None:
             self._points, self._is_news = 0, False
-            self._quarantined_before = self._quarantined()
+            self._sifted_before = self._sifted()
         if not self._points:
             self._began = self._logged_at = now
 
@@ -62,12 +63,15 @@ class DrainProgress:
         began, self._began = self._began, None
         if began is None or not self._is_news:
             return
-        quarantined = self._quarantined() - self._quarantined_before
-        backfilled, seconds = self._points + quarantined, max(now - began, 0.001)
+        sifted, quarantined = (
+            after - before for after, before in zip(self._sifted(), self._sifted_before, strict=True)
+        )
+        confirmed = self._points + sifted
+        backfilled, seconds = confirmed + quarantined, max(now - began, 0.001)
         outage, self._reported = self._outage(), self._availability.latest
         log.info(
             "drain: done, %d points backfilled in %.1f s (%.0f a second): %d confirmed, %d quarantined; %s",
-            *(backfilled, seconds, backfilled / seconds, self._points, quarantined),
+            *(backfilled, seconds, backfilled / seconds, confirmed, quarantined),
             f"the outage lasted {outage.seconds(now):.1f} s" if outage else "there was no outage in this run",
         )
 

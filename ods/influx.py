@@ -115,11 +115,14 @@ class Influx:
 
     def _create(self, database: str) -> None:
         settings = self.settings
+        session = requests.Session()
+        session.trust_env = False
         client = InfluxDBClient(
+            session=session,
             host=f"[{settings.host}]" if ":" in settings.host else settings.host,
             port=settings.port,
-            username=settings.user,
-            password=settings.password,
+            username=settings.user.encode(),
+            password=settings.password.encode(),
             ssl=settings.ssl,
             verify_ssl=settings.ssl,
             path=self._prefix,
@@ -139,7 +142,7 @@ class Influx:
         log.info("InfluxDB: database %r created", database)
 
 
-class _DatabaseMissing(InfluxError):
+class _DatabaseMissing(Unavailable):
     """404, and the body says that it is the database."""
 
 
@@ -166,7 +169,7 @@ def _reason(answer: urllib3.BaseHTTPResponse) -> str:
         try:
             decoded = json.loads(text)
             text = str(decoded.get("error") or decoded.get("message") or text)
-        except (ValueError, AttributeError):
+        except (ValueError, AttributeError, RecursionError):
             pass
     return f"HTTP {answer.status} {' '.join(text.split())[:300]}".strip()
 
@@ -177,7 +180,7 @@ def _retry_after_seconds(answer: urllib3.BaseHTTPResponse) -> float:
         return float(value)
     try:
         return max(0.0, parsedate_to_datetime(value).timestamp() - time.time())
-    except ValueError:
+    except (ValueError, TypeError, OverflowError):
         return 0.0
 
 

@@ -3,6 +3,7 @@
 Only this module and `ods.connection` own sockets of pods.
 """
 
+import contextlib
 import ipaddress
 import logging
 import socket
@@ -69,7 +70,8 @@ class Listener:
         """Stop accepting, take in what the pods have sent so far, and end their connections."""
         if self._server is not None:
             self._server.close()
-        gevent.killall(list(self._greenlets), block=True, timeout=2.0)
+        with contextlib.suppress(gevent.Timeout):
+            gevent.killall(list(self._greenlets), block=True, timeout=2.0)
 
     def _spawn(self, serve: Callable[..., None], *arguments: Any) -> None:
         greenlet = gevent.Greenlet.spawn(serve, *arguments)

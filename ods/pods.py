@@ -42,12 +42,12 @@ class Pods:
         self._names = names
         self._max_names = max_names
         self.by_name: dict[str, Pod] = {}
-        for address, name in names.items():
-            self._named(name, address)
+        for name in names.values():
+            self.named(name)
 
     def at(self, address: str) -> Pod:
         """The pod with this address."""
-        pod = self._named(self._names.get(address, address), address)
+        pod = self.named(self._names.get(address, address))
         pod.address = address
         return pod
 
@@ -55,7 +55,9 @@ class Pods:
         """The pod that ODS's own events belong to; it is not listed."""
         return Pod(ODS, None, max_names=0)
 
-    def _named(self, name: str, address: str) -> Pod:
+    def named(self, name: str) -> Pod:
+        """The pod of this name; where it was not seen in this run, its address is None or what `--pod` says."""
         if name not in self.by_name:
+            address = next((address for address, given in self._names.items() if given == name), None)
             self.by_name[name] = Pod(name, address, max_names=self._max_names)
         return self.by_name[name]

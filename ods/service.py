@@ -11,6 +11,7 @@ import logging
 
 import gevent
 
+from ods import __version__
 from ods.admission import Admission
 from ods.availability import Availability
 from ods.batch import Batch
@@ -20,7 +21,7 @@ from ods.clock import Clock
 from ods.directory import DataDirectory
 from ods.disk import Disk
 from ods.drain import Drain
-from ods.errors import BufferUnavailable
+from ods.errors import BufferUnavailable, SettingsError
 from ods.events import Events
 from ods.influx import Influx
 from ods.ledger import Fate, Ledger
@@ -138,6 +139,10 @@ class Service:
         try:
             self._listener.bind()
             self._web.bind()
+        except SettingsError:
+            self._directory.close()
+            raise
+        try:
             self._start()
             self._supervisor.ended.wait()
         finally:
@@ -150,6 +155,7 @@ class Service:
         self._supervisor.ended.set()
 
     def _start(self) -> None:
+        self._announce()
         if self._clock.continue_from(self._directory.latest_ns()):
             log.warning("clock: it is before the last reception time of the run before; that time is continued from")
         for worker in (self._buffer_worker, self._notes):
@@ -162,22 +168,34 @@ class Service:
         self._web.start()
         self._supervisor.spawn("start of the drain", self._start_drain, opened)
         self._supervisor.spawn("ticker", self._tick)
-        self._announce()
 
     def _start_drain(self, opened: gevent.event.AsyncResult) -> None:
         try:
-            for fate, points in opened.get().items():
-                self._ledger.begin_with(Fate(fate), points)
+            opened.get()
         except BufferUnavailable as error:
             log.error("buffer: %s; look after the disk. Live forwarding goes on", error.reason)
-        else:
-            totals = self._ledger.totals()
-            log.info("backlog: %d points wait, %d are quarantined", totals.pending, totals.quarantined)
+        self._take_backlog_over()
         self._sifter.start(self._supervisor)
         self._drain.start(self._supervisor)
 
+    def _take_backlog_over(self) -> None:
+        """Count what the buffer held when it was first opened, which may be later than the start."""
+        found = self._buffer.take_found()
+        if found is None:
+            return
+        for fate, points in found.items():
+            for pod in points:
+                self._pods.named(pod)
+            self._ledger.begin_with(Fate(fate), points)
+        waiting, quarantined = sum(found["pending"].values()), sum(found["quarantined"].values())
+        log.info("backlog: %d points wait, %d are quarantined", waiting, quarantined)
+        self._backlog_grew()
+
     def _announce(self) -> None:
         settings = self._settings
+        log.info("OpenLoop Data Shuttle %s", __version__)
+        for warning in settings.warnings:
+            log.warning("%s", warning)
         for address in own_addresses(settings.listener.host):
             log.info("pods connect to %s port %d", address, self._listener.port)
         log.info("data directory: %s", settings.directory)
@@ -214,6 +232,7 @@ class Service:
     def _tick(self) -> None:
         while True:
             self._status.tick()
+            self._take_backlog_over()
             if not self._notes.waiting:
                 self._note_time()
             gevent.sleep(1.0)

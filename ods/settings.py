@@ -116,10 +116,10 @@ class _TomlTable(configargparse.ConfigFileParser):  # type: ignore[misc]
         try:
             tables = tomllib.loads(stream.read())
         except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-            raise configargparse.ConfigFileParserException(f"--config: {error}") from error
+            raise configargparse.ConfigFileParserException(f"--config {stream.name}: {error}") from error
         for key, table in tables.items():
             if key != "ods" or not isinstance(table, dict):
-                raise configargparse.ConfigFileParserException(f"--config: {key!r} is not in the table [ods]")
+                raise configargparse.ConfigFileParserException(f"--config {stream.name}: {key!r} is not in [ods]")
         for key in _ON_THE_COMMAND_LINE.intersection(tables.get("ods", {})):
             raise configargparse.ConfigFileParserException(f"--config: {key!r} is no option for a file")
         return {key: _as_text(key, value) for key, value in tables.get("ods", {}).items()}

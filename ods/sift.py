@@ -28,7 +28,7 @@ RETRY_SECONDS = 1.0
 #: This many series are remembered as bad, to be tried apart from the others at once.
 REMEMBERED_SERIES = 10_000
 
-#: A line of this series conflicts with what InfluxDB has of it, and so does each other of the batch.
+#: A series conflicts with what InfluxDB has of it, from one end to the other unless a shard (a week) ends between.
 _WHOLE_SERIES = "field type conflict"
 #: Where the newest line of a series is too old, so are all.
 _TOO_OLD = "beyond retention policy"
@@ -44,8 +44,10 @@ def find_bad_lines(
     ordered = sorted(lines, key=series_of)
     series = [list(group) for _, group in groupby(ordered, key=series_of)]
     bad: list[tuple[str, str]] = []
-    for is_known in (False, True):
-        _halve([group for group in series if (series_of(group[0]) in known_bad) is is_known], write, known_bad, bad)
+    suspects = [group for group in series if series_of(group[0]) in known_bad]
+    others = [group for group in series if series_of(group[0]) not in known_bad]
+    for groups in (others, suspects):
+        _halve(groups, write, known_bad, bad)
     return bad
 
 
@@ -76,12 +78,17 @@ def _halve(
 
 def _is_all_bad(lines: Sequence[str], reason: str, write: Callable[[Sequence[str]], None]) -> bool:
     """Whether each of these lines of one series is bad, since the lot was rejected for this reason."""
-    if len(lines) == 1 or _WHOLE_SERIES in reason:
+    if len(lines) == 1:
         return True
-    if _TOO_OLD not in reason:
-        return False
+    oldest, newest = min(lines, key=time_of), max(lines, key=time_of)
+    if _WHOLE_SERIES in reason:
+        return _is_bad(oldest, write) and _is_bad(newest, write)
+    return _TOO_OLD in reason and _is_bad(newest, write)
+
+
+def _is_bad(line: str, write: Callable[[Sequence[str]], None]) -> bool:
     try:
-        write([max(lines, key=time_of)])
+        write([line])
     except Rejected:
         return True
     return False
@@ -109,8 +116,9 @@ class Sifter:
         self._wake = Event()
         self._known_bad: set[str] = set()
         self._said: set[str] = set()
-        #: Points quarantined in this run of ODS.
+        #: Points of rejected rows that were quarantined, and those that were stored, in this run of ODS.
         self.quarantined = 0
+        self.confirmed = 0
         self.is_idle = True
 
     def start(self, supervisor: Supervisor) -> None:
@@ -142,7 +150,14 @@ class Sifter:
         def write(lines: Sequence[str]) -> None:
             self._influx.write("\n".join(lines).encode(), database=row.database)
 
-        found = find_bad_lines(row.lines(), write, self._known_bad)
+        try:
+            lines = row.lines()
+        except ValueError as error:
+            log.error("buffer: %d points of row %d cannot be read (%s); quarantined", row.points, row.id, error)
+            self._worker.run(self._buffer.set_aside, row)
+            self._ledger.move(row.pods, Fate.PENDING, Fate.QUARANTINED)
+            return
+        found = find_bad_lines(lines, write, self._known_bad)
         bad = [BadLine(pod_of(line), time_of(line), line, reason, int(not is_event(line))) for line, reason in found]
         self._worker.run(self._buffer.quarantine, row, bad)
         lost = Counter[str]()
@@ -151,6 +166,7 @@ class Sifter:
         self._ledger.move(lost, Fate.PENDING, Fate.QUARANTINED)
         self._ledger.move(Counter(row.pods) - lost, Fate.PENDING, Fate.STORED)
         self.quarantined += sum(lost.values())
+        self.confirmed += row.points - sum(lost.values())
         self._say(bad)
 
     def _say(self, bad: Sequence[BadLine]) -> None:

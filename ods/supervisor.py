@@ -3,6 +3,7 @@
 A server that accepts pods and does nothing with what they send would be worse than none.
 """
 
+import contextlib
 import logging
 from collections.abc import Callable
 from typing import Any
@@ -32,7 +33,8 @@ class Supervisor:
 
     def stop(self) -> None:
         """End every greenlet that still runs."""
-        gevent.killall(list(self._greenlets), block=True, timeout=1.0)
+        with contextlib.suppress(gevent.Timeout):
+            gevent.killall(list(self._greenlets), block=True, timeout=1.0)
 
     def _ended(self, greenlet: gevent.Greenlet) -> None:
         self._greenlets.discard(greenlet)

@@ -12,7 +12,7 @@ from collections.abc import Sequence  # noqa: E402
 
 import gevent  # noqa: E402
 
-from ods import __version__, logs  # noqa: E402
+from ods import logs  # noqa: E402
 from ods.errors import SettingsError  # noqa: E402
 from ods.service import Service  # noqa: E402
 from ods.settings import Settings, parse  # noqa: E402
@@ -37,9 +37,6 @@ def main(argv: Sequence[str]) -> int:
 
 
 def _serve(settings: Settings) -> int:
-    logs.log.info("OpenLoop Data Shuttle %s", __version__)
-    for warning in settings.warnings:
-        logs.log.warning("%s", warning)
     _raise_limit_of_files()
     service = Service(settings)
     for number in (signal.SIGTERM, signal.SIGINT):

@@ -1,0 +1,74 @@
+"""An InfluxDB that does what a test says, with the interface of `ods.influx.Influx` as the stores use it."""
+
+import gzip
+from collections.abc import Callable
+
+from gevent.event import AsyncResult
+
+from components.hub import wait_in_hub
+from ods.errors import InfluxError, Rejected, Unavailable
+from ods.influx import InfluxSettings
+
+
+class Call:
+    """A write that is under way until the test answers it."""
+
+    def __init__(self, lines: list[str], database: str) -> None:
+        self.lines = lines
+        self.database = database
+        self._answer = AsyncResult()
+
+    def confirm(self) -> None:
+        """204."""
+        self._answer.set(None)
+
+    def fail(self, error: InfluxError) -> None:
+        """Any other answer, or none."""
+        self._answer.set_exception(error)
+
+    def wait(self) -> None:
+        """What the writer does: raises what the test said."""
+        self._answer.get()
+
+
+class FakeInflux:
+    """Confirms everything, unless it is held, away, or finds a line bad."""
+
+    def __init__(self, database: str = "ods") -> None:
+        self.settings = InfluxSettings(host="fake", port=1, user="u", password="p", database=database)
+        #: Every write, answered or not, in the order of their beginnings.
+        self.calls: list[Call] = []
+        #: The lines confirmed, by database, as often as they were.
+        self.stored: dict[str, list[str]] = {}
+        #: While set, writes and probes fail with it.
+        self.error: Unavailable | None = None
+        #: Why a line is refused; None for a good one.
+        self.find_fault: Callable[[str], str | None] = lambda line: None
+        #: While true, writes wait for the test's answer.
+        self.is_held = False
+        self.probes = 0
+
+    def write(self, lines: bytes, *, database: str, is_gzip: bool = False) -> None:
+        """As `Influx.write`. A batch with a bad line is refused as a whole, the harder one of InfluxDB's two ways."""
+        text = (gzip.decompress(lines) if is_gzip else lines).decode()
+        call = Call(text.removesuffix("\n").split("\n"), database)
+        self.calls.append(call)
+        if self.is_held:
+            call.wait()
+        if self.error is not None:
+            raise self.error
+        faults = [fault for line in call.lines if (fault := self.find_fault(line))]
+        if faults:
+            raise Rejected(faults[0])
+        self.stored.setdefault(database, []).extend(call.lines)
+
+    def probe(self) -> None:
+        """As `Influx.probe`."""
+        self.probes += 1
+        if self.error is not None:
+            raise self.error
+
+    def call(self, number: int) -> Call:
+        """The write of this number, counted from 0; waits until it has begun."""
+        wait_in_hub(lambda: len(self.calls) > number, f"write {number}")
+        return self.calls[number]

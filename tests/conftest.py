@@ -1,0 +1,134 @@
+"""Fixtures of the whole-program tests: a real InfluxDB, and ODS as a process of its own."""
+
+import itertools
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from harness.influx_server import InfluxServer
+from harness.ods_process import OdsProcess, StartOds
+from harness.pod_client import PodClient
+from harness.sizes import Measured
+
+#: What was measured, for the summary at the end of the run.
+MEASURED = pytest.StashKey[list[str]]()
+
+_numbers = itertools.count(1)
+_hosts = itertools.count(1)
+
+
+def _require_influx() -> None:
+    if InfluxServer.is_installed():
+        return
+    advice = "no influxd on this machine: install Debian's package influxdb to run the whole-program tests"
+    if os.environ.get("CI"):
+        pytest.fail(advice, pytrace=False)
+    pytest.skip(advice)
+
+
+def _running_influx(folder: Path) -> Iterator[InfluxServer]:
+    _require_influx()
+    server = InfluxServer(folder)
+    try:
+        server.start()
+        yield server
+    finally:
+        server.kill()
+
+
+@pytest.fixture(scope="module")
+def influx(tmp_path_factory: pytest.TempPathFactory) -> Iterator[InfluxServer]:
+    """An InfluxDB that the tests of a module share. No test takes it away."""
+    yield from _running_influx(tmp_path_factory.mktemp("influx"))
+
+
+@pytest.fixture
+def own_influx(tmp_path: Path) -> Iterator[InfluxServer]:
+    """An InfluxDB of the test's own, to be killed, stopped and started."""
+    yield from _running_influx(tmp_path / "influx")
+
+
+@pytest.fixture
+def locked_influx(tmp_path: Path) -> Iterator[InfluxServer]:
+    """An InfluxDB of the test's own that asks for a password. Its administrator is the test."""
+    _require_influx()
+    server = InfluxServer(tmp_path / "influx", auth_enabled=True)
+    try:
+        server.start()
+        server.create_administrator("root", "the-right-password")
+        yield server
+    finally:
+        server.kill()
+
+
+@pytest.fixture
+def start_ods(tmp_path: Path) -> Iterator[StartOds]:
+    """Start an ODS that writes to a given InfluxDB, in a database of its own.
+
+    At the end each must stop in good order, and must never have logged a traceback.
+    """
+    processes: list[OdsProcess] = []
+
+    def start(influx: InfluxServer, *options: str) -> OdsProcess:
+        number = next(_numbers)
+        ods = OdsProcess(tmp_path / f"ods-{number}", influx_port=influx.port, database=f"run_{number}", options=options)
+        processes.append(ods)
+        ods.start()
+        return ods
+
+    try:
+        yield start
+        for ods in processes:
+            ods.stop()
+            assert not ods.tracebacks(), f"ODS logged a traceback\n{ods.log_tail(200)}"
+    finally:
+        for ods in processes:
+            ods.kill()
+            print(ods.log_tail())
+
+
+@pytest.fixture
+def ods(start_ods: StartOds, influx: InfluxServer) -> OdsProcess:
+    """An ODS of the test's own beside the module's InfluxDB."""
+    return start_ods(influx)
+
+
+@pytest.fixture(scope="module")
+def shared_ods(influx: InfluxServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[OdsProcess]:
+    """One ODS for all lines: it must survive every one of them."""
+    ods = OdsProcess(tmp_path_factory.mktemp("ods"), influx_port=influx.port, database="input")
+    try:
+        ods.start()
+        yield ods
+        ods.stop()
+        assert not ods.tracebacks(), ods.log_tail(200)
+    finally:
+        ods.kill()
+        print(ods.log_tail())
+
+
+@pytest.fixture
+def pod(shared_ods: OdsProcess) -> Iterator[PodClient]:
+    """A pod that nobody else is, and that reads its replies."""
+    with PodClient(shared_ods.port, address=f"127.0.4.{next(_hosts)}") as client:
+        yield client.read_replies()
+
+
+@pytest.fixture
+def measured(request: pytest.FixtureRequest) -> Measured:
+    """Note a figure, to be shown at the end of the run: tests measure, and only the long run asserts."""
+
+    def note(figure: str) -> None:
+        request.config.stash.setdefault(MEASURED, []).append(f"{request.node.name}: {figure}")
+
+    return note
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    """Show what was measured."""
+    figures = config.stash.get(MEASURED, [])
+    if figures:
+        terminalreporter.section("measured")
+        for figure in figures:
+            terminalreporter.line(figure)

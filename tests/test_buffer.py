@@ -1,0 +1,727 @@
+"""The buffer, with real files: what it has taken is safe, in order, counted, and leaves only by being told to."""
+
+import contextlib
+import gzip
+import random
+import signal
+import sqlite3
+import subprocess
+import sys
+import tempfile
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+
+import ods.buffer
+from ods.buffer import BadLine, Buffer, Row
+from ods.errors import BufferFull, BufferUnavailable
+
+#: What the buffer's files together may have when nothing is in them. Bytes.
+EMPTY_BYTES = 1_000_000
+GIGABYTE = 2**30
+EVERYTHING = {"limit_points": 10**9, "limit_bytes": 10**9}
+
+_generator = random.Random(1)
+
+
+class FakeDisk:
+    """A disk with as much room as a test says; the interface is that of `ods.disk.Disk`."""
+
+    def __init__(self) -> None:
+        self.free_bytes = 2**40
+        self.error: OSError | None = None
+
+    def free_for_buffer_bytes(self) -> int:
+        if self.error is not None:
+            raise self.error
+        return self.free_bytes
+
+
+def made(path: Path, disk: FakeDisk | None = None, *, limit_bytes: int = GIGABYTE) -> Buffer:
+    """A buffer that is not opened yet."""
+    return Buffer(path, limit_bytes=limit_bytes, disk=disk or FakeDisk())  # type: ignore[arg-type]
+
+
+@pytest.fixture
+def disk() -> FakeDisk:
+    return FakeDisk()
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "buffer.db"
+
+
+@pytest.fixture
+def buffer(path: Path, disk: FakeDisk) -> Iterator[Buffer]:
+    buffer = made(path, disk)
+    buffer.open()
+    yield buffer
+    buffer.close()
+
+
+def reopened(buffer: Buffer) -> Buffer:
+    """The same file, as the next run of ODS finds it."""
+    buffer.close()
+    again = made(buffer.path)
+    again.open()
+    return again
+
+
+def append(buffer: Buffer, text: str = "accel_x,pod=a value=1.0 1\n", **changes: object) -> int:
+    """Commit a small batch of the pod `a`."""
+    batch: dict[str, object] = {"database": "ods", "pods": {"a": 1}, "first_ns": 1} | changes
+    return buffer.append(text.encode(), **batch)  # type: ignore[arg-type]
+
+
+def noise(size_bytes: int) -> bytes:
+    """Bytes that do not compress."""
+    return _generator.randbytes(size_bytes)
+
+
+def append_noise(buffer: Buffer, size_bytes: int = 9000) -> int:
+    return buffer.append(noise(size_bytes), database="ods", pods={"a": 1}, first_ns=1)
+
+
+def fill(buffer: Buffer) -> list[int]:
+    """Append until the buffer is full; returns the rows."""
+    ids = []
+    with pytest.raises(BufferFull):
+        while True:
+            ids.append(append_noise(buffer))
+    return ids
+
+
+def everything(buffer: Buffer) -> list[Row]:
+    """All rows of the queue, over all databases."""
+    rows: list[Row] = []
+    while found := buffer.oldest(excluding=[row.id for row in rows], **EVERYTHING):
+        rows += found
+    return rows
+
+
+def ids_of(buffer: Buffer) -> list[int]:
+    return [row.id for row in everything(buffer)]
+
+
+def size_bytes(path: Path) -> int:
+    """What all files of the buffer have on disk."""
+    return sum(part.stat().st_size for part in path.parent.glob(f"{path.name}*"))
+
+
+def change(path: Path, statements: str) -> None:
+    """What another program does to the file, or what it makes of it."""
+    with contextlib.closing(sqlite3.connect(path)) as db:
+        db.executescript(statements)
+
+
+def dumped(path: Path) -> list[str]:
+    """All that a database holds."""
+    with contextlib.closing(sqlite3.connect(path)) as db:
+        return list(db.iterdump())
+
+
+def quarantined_lines(path: Path) -> list[tuple[str, str, int | None, str, str]]:
+    """The quarantine as another program reads it."""
+    with contextlib.closing(sqlite3.connect(path)) as db:
+        return db.execute("SELECT database, pod, time_ns, line, reason FROM quarantine ORDER BY id").fetchall()
+
+
+# What is committed
+
+
+def test_committed_rows_survive_a_reopening(buffer: Buffer) -> None:
+    """What `append` returned from is in the file, with all that belongs to it."""
+    row_id = append(buffer, "a 1\nb 2\n", database="other", pods={"a": 1, "b": 1}, first_ns=17, rejected=None)
+    (row,) = everything(reopened(buffer))
+    assert (row.id, row.database, row.points, row.first_ns, row.rejected) == (row_id, "other", 2, 17, None)
+    assert dict(row.pods) == {"a": 1, "b": 1}
+    assert (row.is_sound, row.lines()) == (True, ["a 1", "b 2"])
+
+
+def test_a_row_survives_a_kill_right_after_append_returned(path: Path) -> None:
+    """`append` returned: the row is committed, whatever happens to the process then."""
+    program = """if True:
+        import os, sys
+        sys.path[:0] = sys.argv[2:]
+        from pathlib import Path
+        from test_buffer import append, made
+        buffer = made(Path(sys.argv[1]))
+        buffer.open()
+        for number in range(20):
+            append(buffer, f"line {number}\\n")
+        os.kill(os.getpid(), 9)
+    """
+    roots = [str(Path(ods.__file__).parents[1]), str(Path(__file__).parent)]
+    ended = subprocess.run([sys.executable, "-c", program, str(path), *roots], timeout=60, check=False)
+    assert ended.returncode == -signal.SIGKILL
+    buffer = made(path)
+    assert buffer.open() == {"pending": {"a": 20}, "quarantined": {}}
+    assert [row.lines() for row in everything(buffer)] == [[f"line {number}"] for number in range(20)]
+
+
+def test_every_commit_waits_for_the_disk(buffer: Buffer, path: Path) -> None:
+    """A power cut takes nothing: the file is in WAL mode, and its connection syncs at every commit."""
+    with contextlib.closing(sqlite3.connect(path)) as other:
+        assert other.execute("PRAGMA journal_mode").fetchone() == ("wal",)
+    assert buffer._db is not None
+    assert buffer._db.execute("PRAGMA synchronous").fetchone() == (2,)  # FULL
+
+
+def test_rows_come_out_in_the_order_of_arrival(buffer: Buffer) -> None:
+    """The order is that of `append`, not that of the points' times."""
+    ids = [append(buffer, first_ns=first_ns) for first_ns in (30, 10, 20)]
+    assert [row.first_ns for row in everything(buffer)] == [30, 10, 20]
+    assert ids_of(buffer) == ids == sorted(ids)
+
+
+def test_ids_are_never_used_again(buffer: Buffer) -> None:
+    """A late delete of a row that is gone cannot hit a newer one, over restarts too."""
+    first = append(buffer)
+    buffer.delete([first])
+    second = append(buffer)
+    buffer.delete([second])
+    buffer = reopened(buffer)
+    third = append(buffer)
+    assert first < second < third
+    assert buffer.delete([first, second]) == {}
+    assert ids_of(buffer) == [third]
+
+
+# What a row holds
+
+
+def test_payloads_joined_are_the_lines_joined(buffer: Buffer) -> None:
+    """Rows are posted as they are stored: gzip members concatenate."""
+    texts = [f"accel_x,pod=a value={number}.0 {number}\n" * 100 for number in range(5)]
+    for text in texts:
+        append(buffer, text)
+    rows = everything(buffer)
+    assert [gzip.decompress(row.payload).decode() for row in rows] == texts
+    assert gzip.decompress(b"".join(row.payload for row in rows)).decode() == "".join(texts)
+
+
+def test_a_row_knows_whether_it_is_sound(buffer: Buffer, path: Path) -> None:
+    """A payload that is not what was committed is told by its checksum."""
+    append(buffer, "good 1\n")
+    append(buffer, "harmed 2\n")
+    change(path, "UPDATE batches SET payload = CAST(payload || x'00' AS BLOB) WHERE id = 2")
+    assert [row.is_sound for row in everything(buffer)] == [True, False]
+
+
+def test_rows_are_joined_up_to_the_limits_and_for_one_database(buffer: Buffer) -> None:
+    """One request holds rows of one database, up to about the limits, and at least one."""
+    for database in ("x", "x", "x", "y", "x"):
+        append(buffer, database=database, pods={"a": 10})
+
+    def joined(limit_points: int, limit_bytes: int = 10**6) -> list[int]:
+        return [row.id for row in buffer.oldest(excluding=(), limit_points=limit_points, limit_bytes=limit_bytes)]
+
+    assert joined(1000) == [1, 2, 3]
+    assert joined(20) == [1, 2]
+    assert joined(1) == [1]
+    assert joined(1000, limit_bytes=1) == [1]
+
+
+# What is given out
+
+
+def test_a_claimed_row_is_not_given_out_before_its_release(buffer: Buffer) -> None:
+    """A row whose own request is under way is nobody else's to send."""
+    first, claimed, last = append(buffer), append(buffer, is_claimed=True), append(buffer)
+    assert ids_of(buffer) == [first, last]
+    buffer.release(claimed)
+    assert ids_of(buffer) == [first, claimed, last]
+
+
+def test_a_claim_ends_with_the_run(buffer: Buffer) -> None:
+    """After a restart nobody's request is under way: the row is given out."""
+    claimed = append(buffer, is_claimed=True)
+    assert ids_of(buffer) == []
+    assert ids_of(reopened(buffer)) == [claimed]
+
+
+def test_excluded_rows_are_not_given_out(buffer: Buffer) -> None:
+    """What is in hand is not given out twice."""
+    ids = [append(buffer) for _ in range(4)]
+    rows = buffer.oldest(excluding=ids[:2], **EVERYTHING)
+    assert [row.id for row in rows] == ids[2:]
+
+
+def test_rejected_rows_leave_the_queue(buffer: Buffer) -> None:
+    """A bad batch never blocks those behind it; it waits apart, the oldest first."""
+    first, second, third = append(buffer), append(buffer), append(buffer, rejected="HTTP 400")
+    assert (ids_of(buffer), buffer.rejected().id) == ([first, second], third)  # type: ignore[union-attr]
+    buffer.mark_rejected([first], "HTTP 422")
+    rejected = buffer.rejected()
+    assert rejected is not None
+    assert (ids_of(buffer), rejected.id, rejected.rejected) == ([second], first, "HTTP 422")
+    assert buffer.totals()["pending"] == {"a": 3}
+    assert reopened(buffer).rejected() == rejected
+
+
+def test_the_oldest_row_is_known_without_asking_the_file(buffer: Buffer) -> None:
+    """Its reception time is kept up to date by what changes it."""
+    assert buffer.oldest_ns is None
+    ids = [append(buffer, first_ns=first_ns) for first_ns in (5, 6)]
+    assert buffer.oldest_ns == 5
+    buffer = reopened(buffer)
+    assert buffer.oldest_ns == 5
+    buffer.delete(ids[:1])
+    assert buffer.oldest_ns == 6
+    buffer.delete(ids[1:])
+    assert buffer.oldest_ns is None
+
+
+# What leaves
+
+
+def test_delete_counts_each_row_once(buffer: Buffer) -> None:
+    """A row that is gone already counts nothing, so that the ledger moves each point once."""
+    first, second = append(buffer, pods={"a": 2}), append(buffer, pods={"a": 3, "b": 4})
+    assert buffer.delete([first]) == {"a": 2}
+    assert buffer.delete([first, second, second, 999]) == {"a": 3, "b": 4}
+    assert buffer.delete([first, second]) == {}
+    assert buffer.totals() == {"pending": {}, "quarantined": {}}
+
+
+def test_quarantine_moves_exactly_the_bad_lines(buffer: Buffer, path: Path) -> None:
+    """They are kept with pod, time and reason; the row leaves, for its other lines are confirmed."""
+    append(buffer, pods={"a": 3, "b": 2}, database="other", rejected="HTTP 400")
+    stays = append(buffer, pods={"a": 5})
+    row = buffer.rejected()
+    assert row is not None
+    bad = [BadLine("a", 7, "bad,pod=a value=1 7", "conflict", 1), BadLine("b", 8, "bad,pod=b value=2 8", "old", 1)]
+    event = BadLine("ods", 9, 'ods_event,event=x,pod=ods detail="" 9', "old", 0)
+    buffer.quarantine(row, [*bad, event])
+    assert buffer.rejected() is None
+    assert buffer.totals() == {"pending": {"a": 5}, "quarantined": {"a": 1, "b": 1}}
+    assert quarantined_lines(path) == [
+        ("other", "a", 7, "bad,pod=a value=1 7", "conflict"),
+        ("other", "b", 8, "bad,pod=b value=2 8", "old"),
+        ("other", "ods", 9, 'ods_event,event=x,pod=ods detail="" 9', "old"),
+    ]
+    buffer = reopened(buffer)
+    assert (ids_of(buffer), buffer.totals()["quarantined"]) == ([stays], {"a": 1, "b": 1})
+
+
+def test_a_row_is_quarantined_once(buffer: Buffer, path: Path) -> None:
+    """A second time, after an answer that came late, changes nothing."""
+    append(buffer, rejected="HTTP 400")
+    row = buffer.rejected()
+    assert row is not None
+    for _ in range(2):
+        buffer.quarantine(row, [BadLine("a", 1, "line", "why", 1)])
+    assert buffer.totals() == {"pending": {}, "quarantined": {"a": 1}}
+    assert len(quarantined_lines(path)) == 1
+
+
+def test_an_unreadable_row_is_set_aside_as_it_is(buffer: Buffer, path: Path) -> None:
+    """What cannot be read is kept, byte by byte, and counted as quarantined."""
+    append(buffer, pods={"a": 2, "b": 1})
+    (row,) = everything(buffer)
+    buffer.set_aside(row)
+    assert ids_of(buffer) == []
+    assert buffer.totals() == {"pending": {}, "quarantined": {"a": 2, "b": 1}}
+    ((_, _, _, line, _),) = quarantined_lines(path)
+    assert bytes.fromhex(line) == row.payload
+
+
+# Totals
+
+
+def test_totals_are_known_without_reading_the_backlog(buffer: Buffer, path: Path) -> None:
+    """They are a table of their own: they stay what they were when the rows are taken away behind its back."""
+    append(buffer, pods={"a": 3, "b": 4})
+    change(path, "DELETE FROM batches")
+    assert reopened(buffer).totals() == {"pending": {"a": 3, "b": 4}, "quarantined": {}}
+
+
+@dataclass
+class Expected:
+    """What the model knows of a row."""
+
+    database: str
+    text: str
+    pods: dict[str, int]
+    is_rejected: bool
+    is_claimed: bool = False
+
+
+@dataclass
+class Model:
+    """A buffer in memory, too simple to be wrong."""
+
+    rows: dict[int, Expected] = field(default_factory=dict)
+    quarantined: Counter[str] = field(default_factory=Counter)
+    highest_id: int = 0
+
+    def totals(self) -> dict[str, dict[str, int]]:
+        pending: Counter[str] = Counter()
+        for row in self.rows.values():
+            pending.update(row.pods)
+        return {"pending": dict(+pending), "quarantined": dict(+self.quarantined)}
+
+    def queue(self) -> list[int]:
+        return [row_id for row_id, row in self.rows.items() if not row.is_rejected and not row.is_claimed]
+
+    def rejected(self) -> int | None:
+        return next((row_id for row_id, row in self.rows.items() if row.is_rejected), None)
+
+
+class BufferMachine(RuleBasedStateMachine):
+    """Random operations and restarts: the buffer agrees with the model after each."""
+
+    pods = st.dictionaries(st.sampled_from(["a", "b", "c"]), st.integers(1, 50), min_size=1)
+
+    @initialize()
+    def begin(self) -> None:
+        self.folder = tempfile.TemporaryDirectory()
+        self.path = Path(self.folder.name) / "buffer.db"
+        self.buffer = made(self.path)
+        self.buffer.open()
+        self.model = Model()
+
+    def teardown(self) -> None:
+        self.buffer.close()
+        self.folder.cleanup()
+
+    @rule(
+        text=st.text(st.characters(codec="utf-8"), max_size=30),
+        database=st.sampled_from(["x", "y"]),
+        pods=pods,
+        is_rejected=st.booleans(),
+        is_claimed=st.booleans(),
+    )
+    def append(self, text: str, database: str, pods: dict[str, int], is_rejected: bool, is_claimed: bool) -> None:
+        rejected = "HTTP 400" if is_rejected else None
+        row_id = self.buffer.append(
+            text.encode(), database=database, pods=pods, first_ns=1, rejected=rejected, is_claimed=is_claimed
+        )
+        assert row_id > self.model.highest_id
+        self.model.highest_id = row_id
+        self.model.rows[row_id] = Expected(database, text, pods, is_rejected, is_claimed)
+
+    @rule(data=st.data())
+    def delete(self, data: st.DataObject) -> None:
+        ids = data.draw(st.lists(st.integers(1, self.model.highest_id + 1), max_size=4))
+        deleted: Counter[str] = Counter()
+        for row_id in ids:
+            row = self.model.rows.pop(row_id, None)
+            deleted.update(row.pods if row else {})
+        assert self.buffer.delete(ids) == deleted
+
+    @rule(data=st.data())
+    @precondition(lambda self: self.model.rows)
+    def mark_rejected(self, data: st.DataObject) -> None:
+        row_id = data.draw(st.sampled_from(sorted(self.model.rows)))
+        self.buffer.mark_rejected([row_id], "HTTP 400")
+        self.model.rows[row_id].is_rejected = True
+
+    @rule(data=st.data())
+    @precondition(lambda self: self.model.rows)
+    def release(self, data: st.DataObject) -> None:
+        row_id = data.draw(st.sampled_from(sorted(self.model.rows)))
+        self.buffer.release(row_id)
+        self.model.rows[row_id].is_claimed = False
+
+    @rule(data=st.data())
+    @precondition(lambda self: self.model.rejected() is not None)
+    def quarantine(self, data: st.DataObject) -> None:
+        row = self.buffer.rejected()
+        assert row is not None
+        pods = self.model.rows.pop(row.id).pods
+        bad = {pod: data.draw(st.integers(0, points)) for pod, points in pods.items()}
+        self.buffer.quarantine(row, [BadLine(pod, 1, "line", "why", 1) for pod in bad for _ in range(bad[pod])])
+        self.model.quarantined.update(bad)
+
+    @rule()
+    @precondition(lambda self: self.model.queue())
+    def set_aside(self) -> None:
+        row = self.buffer.oldest(excluding=(), limit_points=1, limit_bytes=1)[0]
+        self.buffer.set_aside(row)
+        self.model.quarantined.update(self.model.rows.pop(row.id).pods)
+
+    @rule()
+    def give_back(self) -> None:
+        self.buffer.give_back()
+
+    @rule()
+    def restart(self) -> None:
+        self.buffer = reopened(self.buffer)
+        for row in self.model.rows.values():
+            row.is_claimed = False
+
+    @invariant()
+    def the_buffer_is_the_model(self) -> None:
+        assert self.buffer.totals() == self.model.totals()
+        rows = everything(self.buffer)
+        assert sorted(row.id for row in rows) == self.model.queue()
+        for row in rows:
+            expected = self.model.rows[row.id]
+            assert (row.database, dict(row.pods)) == (expected.database, expected.pods)
+            assert gzip.decompress(row.payload).decode() == expected.text
+        oldest = self.buffer.rejected()
+        assert (oldest.id if oldest else None) == self.model.rejected()
+
+
+BufferMachine.TestCase.settings = settings(
+    max_examples=25, stateful_step_count=20, deadline=None, suppress_health_check=list(HealthCheck)
+)
+test_totals_and_queue_are_right_after_any_operations = BufferMachine.TestCase
+
+
+# Limits
+
+
+def test_a_full_buffer_refuses_and_keeps_what_it_has(path: Path) -> None:
+    """At its limit `append` raises BufferFull; what was acknowledged is never discarded to make room."""
+    buffer = made(path, limit_bytes=2**20)
+    buffer.open()
+    ids = fill(buffer)
+    with pytest.raises(BufferFull):
+        append_noise(buffer)
+    assert path.stat().st_size <= 2**20
+    assert buffer.totals()["pending"] == {"a": len(ids)}
+    assert ids_of(buffer) == ids
+    assert ids_of(reopened(buffer)) == ids
+
+
+def test_a_full_buffer_takes_points_again_when_rows_have_left(path: Path) -> None:
+    """A full buffer can be drained, and is a buffer again."""
+    buffer = made(path, limit_bytes=2**20)
+    buffer.open()
+    ids = fill(buffer)
+    buffer.delete(ids[:10])
+    new = append_noise(buffer)
+    assert ids_of(buffer) == [*ids[10:], new]
+
+
+def test_a_row_of_a_full_buffer_can_be_marked_rejected(path: Path) -> None:
+    """A bad batch never blocks the queue, be the buffer full or not."""
+    buffer = made(path, limit_bytes=2**20)
+    buffer.open()
+    ids = fill(buffer)
+    buffer.mark_rejected(ids[:10], "HTTP 400 partial write: field type conflict " + "x" * 250)
+    assert ids_of(buffer) == ids[10:]
+
+
+def test_a_row_of_a_full_buffer_can_be_quarantined(path: Path) -> None:
+    """The quarantine takes the room of the row that leaves."""
+    buffer = made(path, limit_bytes=2**20)
+    buffer.open()
+    ids = fill(buffer)
+    (row,) = buffer.oldest(excluding=(), limit_points=1, limit_bytes=1)
+    buffer.quarantine(row, [BadLine("a", 1, "line", "why", 1)])
+    assert buffer.totals() == {"pending": {"a": len(ids) - 1}, "quarantined": {"a": 1}}
+
+
+def test_the_reserve_of_the_disk_is_left_alone(buffer: Buffer, disk: FakeDisk) -> None:
+    """Near the reserve `append` raises BufferFull; with room again it goes on."""
+    kept = append(buffer)
+    disk.free_bytes = 10
+    with pytest.raises(BufferFull):
+        append(buffer)
+    assert (ids_of(buffer), buffer.totals()["pending"]) == ([kept], {"a": 1})
+    disk.free_bytes = 2**40
+    new = append(buffer)
+    assert ids_of(buffer) == [kept, new]
+
+
+def test_a_full_disk_does_not_keep_rows_from_leaving(buffer: Buffer, disk: FakeDisk) -> None:
+    """The drain empties a buffer whose disk is full."""
+    kept = append(buffer)
+    disk.free_bytes = -1
+    assert buffer.delete([kept]) == {"a": 1}
+
+
+def test_a_disk_that_cannot_be_asked_makes_the_buffer_unavailable(buffer: Buffer, disk: FakeDisk) -> None:
+    """A broken file system is an error of the buffer, not a crash."""
+    disk.error = OSError(5, "Input/output error")
+    with pytest.raises(BufferUnavailable, match="Input/output error"):
+        append(buffer)
+    disk.error = None
+    assert append(buffer)
+
+
+def test_an_emptied_buffer_gives_the_disk_space_back(buffer: Buffer, path: Path) -> None:
+    """After a drain all its files together have less than 1 MB."""
+    ids = [append_noise(buffer, 512 * 1024) for _ in range(40)]
+    assert size_bytes(path) > 20 * 2**20
+    for row_id in ids:
+        buffer.delete([row_id])
+    while buffer.give_back():
+        pass
+    assert size_bytes(path) < EMPTY_BYTES
+    assert buffer.used_bytes < EMPTY_BYTES
+
+
+def test_space_is_given_back_beside_new_rows(buffer: Buffer, path: Path) -> None:
+    """What comes in meanwhile stays."""
+    ids = [append_noise(buffer, 512 * 1024) for _ in range(20)]
+    stays = append(buffer)
+    buffer.delete(ids)
+    while buffer.give_back():
+        append(buffer)
+    assert ids_of(buffer)[0] == stays
+    assert size_bytes(path) < EMPTY_BYTES
+
+
+# Files that are no buffer
+
+
+def with_random_page(page: int) -> bytes:
+    """A buffer with 200 rows, one page of which is overwritten."""
+    with tempfile.TemporaryDirectory() as folder:
+        buffer = made(Path(folder) / "buffer.db")
+        buffer.open()
+        for _ in range(200):
+            append_noise(buffer)
+        buffer.close()
+        data = bytearray(buffer.path.read_bytes())
+    data[page * 4096 : (page + 1) * 4096] = noise(4096)
+    return bytes(data)
+
+
+def assert_moved_aside(path: Path, content: object, read: Callable[[Path], object] = Path.read_bytes) -> None:
+    """A new buffer works in the place of the file, which keeps its content."""
+    buffer = made(path)
+    assert buffer.open() == {"pending": {}, "quarantined": {}}
+    row_id = append(buffer)
+    assert ids_of(buffer) == [row_id]
+    assert buffer.delete(ids_of(buffer)) == {"a": 1}
+    buffer.close()
+    aside = [part for part in path.parent.glob("buffer.db.damaged-*") if not part.name.endswith(("-wal", "-shm"))]
+    assert [read(part) for part in aside] == [content]
+
+
+@pytest.mark.parametrize("content", [b"this is no database\n" * 1000, noise(50_000)], ids=["text", "noise"])
+def test_a_file_that_is_no_database_is_moved_aside(path: Path, content: bytes) -> None:
+    """ODS starts, on a new buffer; it never wipes what it does not understand."""
+    path.write_bytes(content)
+    assert_moved_aside(path, content)
+
+
+@pytest.mark.parametrize("page", range(8))
+def test_a_damaged_file_is_moved_aside_or_works(path: Path, page: int) -> None:
+    """ODS starts on a damaged buffer, and its buffer takes points: that file where it can, a new one where not."""
+    content = with_random_page(page)
+    path.write_bytes(content)
+    buffer = made(path)
+    buffer.open()
+    for aside in path.parent.glob("buffer.db.damaged-*"):
+        if not aside.name.endswith(("-wal", "-shm")):
+            assert aside.read_bytes() == content
+    taken = append(buffer)
+    assert taken in ids_of(buffer)
+    buffer.close()
+
+
+@pytest.mark.parametrize("pages", [1, 2, 5, 100])
+def test_a_file_that_was_cut_is_moved_aside(path: Path, pages: int) -> None:
+    """A cut file opens to nothing; it is kept for the salvage."""
+    content = with_random_page(10_000)[: pages * 4096]
+    path.write_bytes(content)
+    assert_moved_aside(path, content)
+
+
+@pytest.mark.parametrize("version", [0, 1, 2, 99])
+def test_a_database_of_another_kind_is_moved_aside(path: Path, version: int) -> None:
+    """Another schema version, or somebody else's database: not touched, not used."""
+    change(path, f"CREATE TABLE things (name TEXT); PRAGMA user_version = {version};")
+    assert_moved_aside(path, dumped(path), dumped)
+
+
+def test_an_empty_file_becomes_a_buffer(path: Path) -> None:
+    """A file that a crash left before its first commit is begun with."""
+    path.write_bytes(b"")
+    buffer = made(path)
+    assert buffer.open() == {"pending": {}, "quarantined": {}}
+    row_id = append(buffer)
+    assert ids_of(buffer) == [row_id]
+
+
+# A disk that does not let the file be used
+
+
+@pytest.mark.parametrize("obstacle", ["a directory in its place", "no directory to hold it", "locked by another"])
+def test_an_unusable_path_is_told_and_works_again_once_mended(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, obstacle: str
+) -> None:
+    """BufferUnavailable from every call, never anything else; each later call tries again."""
+    monkeypatch.setattr(ods.buffer, "REOPEN_SECONDS", 0.0)
+    path = tmp_path / "disk" / "buffer.db"
+    buffer = made(path)
+    mend = _obstruct(path, obstacle)
+    for call in (buffer.open, buffer.totals, lambda: append(buffer), lambda: ids_of(buffer), buffer.give_back):
+        with pytest.raises(BufferUnavailable, match=r"buffer\.db"):
+            call()
+    mend()
+    row_id = append(buffer)
+    assert ids_of(buffer) == [row_id]
+    assert buffer.totals()["pending"] == {"a": 1}
+    buffer.close()
+
+
+def _obstruct(path: Path, obstacle: str) -> Callable[[], None]:
+    """Make a path unusable; returns what mends it."""
+    if obstacle == "no directory to hold it":
+        return path.parent.mkdir
+    path.parent.mkdir()
+    if obstacle == "a directory in its place":
+        path.mkdir()
+        return path.rmdir
+    other = sqlite3.connect(path)
+    other.execute("PRAGMA locking_mode = EXCLUSIVE")
+    other.execute("BEGIN EXCLUSIVE")
+    return other.close
+
+
+@pytest.mark.parametrize("content", ["no database", "another version"])
+def test_a_file_that_turns_up_later_and_is_no_buffer_makes_it_unavailable_or_moves_aside(
+    path: Path, monkeypatch: pytest.MonkeyPatch, content: str
+) -> None:
+    """Not only `open` meets such a file: a disk that is mounted later may hold one. No call may raise anything else."""
+    monkeypatch.setattr(ods.buffer, "REOPEN_SECONDS", 0.0)
+    path.mkdir()
+    buffer = made(path)
+    with pytest.raises(BufferUnavailable):
+        buffer.open()
+    path.rmdir()
+    if content == "no database":
+        path.write_bytes(b"this is no database\n" * 1000)
+    else:
+        change(path, "CREATE TABLE things (name TEXT); PRAGMA user_version = 7;")
+    before = path.read_bytes()
+    try:
+        append(buffer)
+    except BufferUnavailable:
+        assert path.read_bytes() == before
+    else:
+        assert ids_of(buffer) != []
+
+
+def test_a_call_after_a_failure_opens_the_file_afresh(
+    buffer: Buffer, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An error of the file in the middle of a run ends with its cause."""
+    monkeypatch.setattr(ods.buffer, "REOPEN_SECONDS", 0.0)
+    kept = append(buffer)
+    change(path, "ALTER TABLE batches RENAME TO gone")
+    with pytest.raises(BufferUnavailable):
+        append(buffer)
+    change(path, "ALTER TABLE gone RENAME TO batches")
+    assert ids_of(buffer) == [kept]
+
+
+def test_close_may_be_called_twice(buffer: Buffer) -> None:
+    """As every component's."""
+    buffer.close()
+    buffer.close()
+    assert buffer.path.exists()

@@ -1,0 +1,316 @@
+"""One pod's connection, on real TCP: reading never waits for replying, and replies stay whole."""
+
+import socket
+import struct
+from collections.abc import Callable, Iterator
+
+import gevent
+import pytest
+from components.hub import fail_when_hung, let_all_run, wait_in_hub
+from gevent import socket as gsocket
+from gevent.event import Event
+
+from ods.connection import CLOSED, KEEPALIVE, REPLIES_BYTES, Connection
+
+hang_fails = pytest.fixture(autouse=True)(fail_when_hung)
+
+
+class Receiver:
+    """Takes what was read, and may answer it; the interface is that of `ods.intake.Intake`."""
+
+    def __init__(self, on_data: Callable[[bytes], None] = lambda data: None) -> None:
+        self.data = b""
+        self.finished = 0
+        self.is_settled = True
+        self.is_to_pause = False
+        self.room = Event()
+        self._on_data = on_data
+
+    def receive(self, data: bytes) -> None:
+        assert not self.finished
+        self.data += data
+        self._on_data(data)
+
+    def pause(self) -> None:
+        self.room.wait()
+
+    def finish(self) -> None:
+        self.finished += 1
+
+
+class Line:
+    """ODS's end and the pod's end of a connection."""
+
+    def __init__(self) -> None:
+        with gsocket.socket() as listener:
+            listener.bind(("127.0.0.1", 0))
+            listener.listen()
+            self.pod = gsocket.create_connection(listener.getsockname())
+            self.socket, _ = listener.accept()
+        self.dropped: list[int] = []
+        self.connection = Connection(self.socket)
+        self.connection.prepare(self.dropped.append)
+
+    def serve(self, receiver: Receiver) -> gevent.Greenlet:
+        return gevent.spawn(self.connection.serve, receiver)
+
+    def break_from_the_pod(self) -> None:
+        """The pod's process dies: a reset."""
+        self.pod.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        self.pod.close()
+
+    def read_all(self) -> bytes:
+        """What the pod gets, up to the end."""
+        pieces = []
+        while data := self.pod.recv(1 << 20):
+            pieces.append(data)
+        return b"".join(pieces)
+
+
+@pytest.fixture
+def line() -> Iterator[Line]:
+    line = Line()
+    yield line
+    line.connection.close()
+    line.pod.close()
+
+
+def numbered(first: int, count: int, size: int = 40) -> list[bytes]:
+    """Replies that can be told apart."""
+    return [b"OK: (%0*d)\n" % (size, number) for number in range(first, first + count)]
+
+
+def overflow(line: Line) -> list[bytes]:
+    """Reply to a pod that does not read until some replies are dropped; returns all replies."""
+    sent: list[bytes] = []
+    while not line.dropped:
+        chunk = numbered(len(sent), 1000)
+        line.connection.reply(b"".join(chunk))
+        sent += chunk
+        gevent.sleep(0)
+    return sent
+
+
+def test_what_the_pod_sends_is_received_in_order(line: Line) -> None:
+    """All of it, and then the end, once."""
+    receiver = Receiver()
+    serving = line.serve(receiver)
+    sent = b"".join(numbered(0, 20_000))
+    line.pod.sendall(sent)
+    line.pod.close()
+    assert serving.get() == CLOSED
+    assert receiver.data == sent
+    assert receiver.finished == 1
+
+
+def test_reading_pauses_while_the_receiver_says_so(line: Line) -> None:
+    """What the pod sends meanwhile waits in the socket, and is received when there is room."""
+    receiver = Receiver()
+    receiver.is_to_pause = True
+    serving = line.serve(receiver)
+    line.pod.sendall(b"first\n")
+    wait_in_hub(lambda: receiver.data, "the first line")
+    line.pod.sendall(b"second\n")
+    let_all_run()
+    assert receiver.data == b"first\n"
+    receiver.is_to_pause = False
+    receiver.room.set()
+    line.pod.close()
+    assert serving.get() == CLOSED
+    assert receiver.data == b"first\nsecond\n"
+
+
+def test_replies_are_never_waited_for(line: Line) -> None:
+    """A pod that does not read: whoever replies goes on at once, without giving the hub a turn."""
+    other = Event()
+    gevent.spawn(other.set)
+    for _ in range(200):
+        line.connection.reply(b"".join(numbered(0, 1000)))
+    assert not other.is_set(), "replying has waited"
+    assert line.dropped
+
+
+def test_reading_goes_on_beside_replies_that_nobody_reads(line: Line) -> None:
+    """What such a pod sends is received, be there megabytes of replies for it."""
+    receiver = Receiver(lambda data: line.connection.reply(b"OK: (x,1.0)\n" * data.count(b"\n") * 20))
+    serving = line.serve(receiver)
+    for _ in range(50):
+        line.pod.sendall(b"POD2x 1\n" * 10_000)
+    line.pod.shutdown(socket.SHUT_WR)
+    wait_in_hub(lambda: receiver.finished, "the end of the pod's side")
+    assert receiver.data == b"POD2x 1\n" * 500_000
+    assert line.dropped
+    line.break_from_the_pod()
+    serving.get()
+
+
+def test_at_most_a_mebibyte_of_replies_waits(line: Line) -> None:
+    """Beyond the kernel's buffer; the rest is dropped and counted."""
+    assert REPLIES_BYTES == 1024 * 1024
+    overflow(line)
+    line.connection.reply(b"OK\n" * 1_000_000)
+    assert len(line.connection._unsent) <= REPLIES_BYTES
+
+
+def test_dropped_replies_are_whole_and_counted(line: Line) -> None:
+    """What arrives later is whole lines, in order; with those that were dropped they are all that was sent."""
+    sent = overflow(line)
+    for size in (1, 3, 500, 20_000):
+        more = numbered(len(sent), 300, size)
+        line.connection.reply(b"".join(more))
+        sent += more
+    reading = gevent.spawn(line.read_all)
+    wait_in_hub(lambda: not line.connection._unsent, "all that waits to be sent")
+    last = numbered(0, 10, 7)
+    line.connection.reply(b"".join(last))
+    line.socket.shutdown(socket.SHUT_WR)
+    arrived = reading.get().splitlines(keepends=True)
+    assert len(arrived) + sum(line.dropped) == len(sent) + len(last)
+    assert arrived[-10:] == last
+    remaining = iter([*sent, *last])
+    assert all(one in remaining for one in arrived), "a reply was torn, or came out of order"
+
+
+def test_a_reply_that_was_sent_in_part_is_completed(line: Line) -> None:
+    """One reply larger than the kernel takes at once: nothing of it is lost, and those behind it follow."""
+    line.socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
+    replies = numbered(0, 8, 60_000)
+    for reply in replies:
+        line.connection.reply(reply)
+    reading = gevent.spawn(line.read_all)
+    wait_in_hub(lambda: not line.connection._unsent, "all that waits to be sent")
+    line.socket.shutdown(socket.SHUT_WR)
+    assert reading.get() == b"".join(replies)
+    assert not line.dropped
+
+
+def test_a_failed_reply_does_not_end_reading(line: Line, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The pod dies with replies unread, which resets the connection: what had arrived before is still received."""
+    monkeypatch.setattr("ods.connection.READ_BYTES", 1000)
+    line.connection.reply(b"OK: (unread,1.0)\n")
+    sent = b"".join(numbered(0, 500))
+    line.pod.sendall(sent)
+    line.pod.close()
+    receiver = Receiver(lambda data: line.connection.reply(b"OK: LOGGED\n" * 100))
+    line.serve(receiver).get()
+    assert receiver.data == sent
+    assert receiver.finished == 1
+
+
+def test_a_pod_that_dies_while_its_replies_wait_is_read_to_the_end(line: Line, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The greenlet that sends replies fails, the one that reads does not."""
+    monkeypatch.setattr("ods.connection.READ_BYTES", 1000)
+    overflow(line)
+    sent = b"".join(numbered(0, 500))
+    line.pod.sendall(sent)
+    line.pod.close()
+    receiver = Receiver()
+    line.serve(receiver).get()
+    assert receiver.data == sent
+    wait_in_hub(lambda: not line.connection._unsent, "the end of the replying")
+    line.connection.reply(b"OK\n")
+    assert not line.connection._unsent
+
+
+def test_a_pod_that_ends_its_side_still_gets_its_replies(line: Line) -> None:
+    """Half-close: those of points that are in flight too."""
+    receiver = Receiver()
+    receiver.is_settled = False
+    serving = line.serve(receiver)
+    line.pod.sendall(b"POD2x 1\n")
+    line.pod.shutdown(socket.SHUT_WR)
+    wait_in_hub(lambda: receiver.finished, "the end of the pod's side")
+    let_all_run()
+    assert not serving.ready()
+    replies = numbered(0, 20_000)
+    line.connection.reply(b"".join(replies))
+    receiver.is_settled = True
+    reading = gevent.spawn(line.read_all)
+    assert serving.get() == CLOSED
+    line.connection.close()
+    assert reading.get() == b"".join(replies)
+
+
+def test_a_pod_that_is_gone_is_not_lingered_for(line: Line) -> None:
+    """Nothing waits for replies that cannot arrive."""
+    receiver = Receiver()
+    serving = line.serve(receiver)
+    line.break_from_the_pod()
+    how = serving.get()
+    assert "reset" in how
+    assert receiver.finished == 1
+
+
+def test_what_had_arrived_is_received_when_ods_is_stopped(line: Line) -> None:
+    """SIGTERM: store what was read, and read what is there."""
+    receiver = Receiver()
+    serving = line.serve(receiver)
+    let_all_run()
+    sent = b"".join(numbered(0, 1000))
+    line.pod.sendall(sent)
+    serving.kill()
+    assert serving.value == "ODS is stopping"
+    assert receiver.data == sent
+    assert receiver.finished == 1
+
+
+def test_a_pod_that_never_stops_sending_does_not_keep_ods_from_stopping(
+    line: Line, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is read at the end is bounded in time."""
+    monkeypatch.setattr("ods.connection.SWEEP_SECONDS", 0.05)
+    stopped = Event()
+
+    def flood() -> None:
+        while not stopped.is_set():
+            try:
+                line.pod.send(b"POD2x 1\n" * 1000)
+            except OSError:
+                return
+
+    receiver = Receiver()
+    serving = line.serve(receiver)
+    flooding = gevent.spawn(flood)
+    wait_in_hub(lambda: receiver.data, "the flood")
+    serving.kill()
+    assert receiver.finished == 1
+    stopped.set()
+    flooding.kill()
+
+
+def test_other_pods_have_their_turn_beside_a_flood(line: Line, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A socket that always has data must not keep the hub."""
+    monkeypatch.setattr("ods.connection.READ_BYTES", 1000)
+    line.pod.sendall(b"POD2x 1\n" * 5000)
+    turns: list[int] = []
+    receiver = Receiver(lambda data: turns.append(len(turns)))
+    seen: list[int] = []
+
+    def other() -> None:
+        while not receiver.finished:
+            seen.append(len(turns))
+            gevent.sleep(0)
+
+    gevent.spawn(other)
+    serving = line.serve(receiver)
+    line.pod.shutdown(socket.SHUT_WR)
+    serving.get()
+    assert len(turns) == 40
+    assert len(set(seen)) > 30
+
+
+def test_the_socket_is_watched_by_keepalive_only(line: Line) -> None:
+    """TCP_USER_TIMEOUT would cut off a live pod that does not read its replies."""
+    assert line.socket.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE) == 1
+    if hasattr(socket, "TCP_USER_TIMEOUT"):
+        assert line.socket.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) == 0
+    for name, value in KEEPALIVE.items():
+        if hasattr(socket, name):
+            assert line.socket.getsockopt(socket.IPPROTO_TCP, getattr(socket, name)) == value
+
+
+def test_close_may_be_called_twice_and_replies_after_it_are_ignored(line: Line) -> None:
+    """A chunk may be settled after its connection has ended."""
+    line.connection.close()
+    line.connection.close()
+    line.connection.reply(b"OK\n")

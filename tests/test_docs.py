@@ -1,0 +1,157 @@
+"""What the README and `--help` tell a reader to type works, and every option is told of."""
+
+import re
+import shlex
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from harness.influx_server import InfluxServer
+from harness.ods_process import StartOds, environment
+from harness.wait import wait_until
+
+from ods.__main__ import COMMANDS
+from ods.settings import build_parser
+
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+OPTIONS = sorted(
+    option for action in build_parser()._actions for option in action.option_strings if option.startswith("--")
+)
+TIMEOUT_SECONDS = 60
+
+
+def run_ods(*arguments: str, home: Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "ods", *arguments],
+        cwd=ROOT,
+        env=environment(home),
+        capture_output=True,
+        text=True,
+        timeout=TIMEOUT_SECONDS,
+        check=False,
+    )
+
+
+def help_of(command: str) -> str:
+    done = subprocess.run(
+        [sys.executable, "-m", "ods", *([command] if command else []), "--help"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=TIMEOUT_SECONDS,
+        check=True,
+    )
+    return done.stdout
+
+
+def examples(text: str) -> list[str]:
+    """The indented lines of a help text that begin like a command."""
+    return re.findall(r"^  (?:\$ )?((?:\./server\.py|ods (?=simulate|status|serve)).*)$", text, re.MULTILINE)
+
+
+def console_lines(text: str) -> list[str]:
+    """The commands of the README's console blocks."""
+    blocks = re.findall(r"^```console\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
+    return [line[2:] for block in blocks for line in block.splitlines() if line.startswith("$ ")]
+
+
+def serve_examples() -> list[str]:
+    given = [line for command in ("", *COMMANDS) for line in examples(help_of(command))]
+    blocks = re.findall(r"^```sh\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
+    given += [line for block in blocks for line in block.splitlines()]
+    return [line for line in dict.fromkeys(given) if line.startswith(("./server.py", "ods serve"))]
+
+
+def client_examples() -> list[str]:
+    given = [line for command in ("", *COMMANDS) for line in examples(help_of(command))]
+    given += [line.removeprefix(".venv/bin/") for line in console_lines(README)]
+    return [line for line in dict.fromkeys(given) if line.startswith(("ods simulate", "ods status", "curl"))]
+
+
+def test_readme_and_help_have_examples() -> None:
+    """The tests below run what they find: they must find something."""
+    assert len(serve_examples()) >= 3
+    assert len(client_examples()) >= 4
+
+
+@pytest.mark.parametrize("example", serve_examples())
+def test_an_example_of_the_server_serves(example: str, tmp_path: Path) -> None:
+    arguments = shlex.split(example)
+    arguments = arguments[2:] if arguments[0] == "ods" else arguments[1:]
+    server = subprocess.Popen(
+        [sys.executable, "server.py", *arguments, "--port", "0", "--http-port", "0", "--directory", str(tmp_path)],
+        cwd=ROOT,
+        env=environment(tmp_path),
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        assert server.stderr is not None
+        for line in server.stderr:
+            if "pods connect to" in line:
+                break
+        else:
+            pytest.fail(f"{example} ended with status {server.wait(TIMEOUT_SECONDS)}")
+        server.send_signal(signal.SIGTERM)
+        assert server.wait(TIMEOUT_SECONDS) == 0
+    finally:
+        server.kill()
+        server.communicate()
+
+
+def test_the_other_examples_do_what_they_say(influx: InfluxServer, start_ods: StartOds, tmp_path: Path) -> None:
+    """Pods are simulated first, as in the README's walk, so that there is something to see."""
+    ods = start_ods(influx)
+    for example in sorted(client_examples(), key=lambda line: "simulate" not in line):
+        words = shlex.split(example)
+        if words[0] == "curl":
+            for told, used in (("//localhost:8086", influx.url), ("//localhost:7777", ods.url)):
+                words = [word.replace(f"http:{told}", used).replace("db=ods", f"db={ods.database}") for word in words]
+            done = subprocess.run(words, capture_output=True, text=True, timeout=TIMEOUT_SECONDS, check=True)
+            assert ("127.0.1.1" if "accel_x" in example else "ok" if "healthz" in example else "pods") in done.stdout
+            continue
+        if words[1] == "simulate":
+            seconds = words.index("--seconds") if "--seconds" in words else None
+            words = words if seconds is None else [*words[:seconds], *words[seconds + 2 :]]
+            words += ["--host", "127.0.0.1", "--port", str(ods.port), "--seconds", "1", "--rate", "200"]
+        if words[1] == "status":
+            words += ["--directory", str(ods.directory)]
+        done = run_ods(*words[1:], home=tmp_path)
+        assert done.returncode == 0, f"{example}: {done.stdout}{done.stderr}"
+        wait_until(lambda: ods.totals()["in_flight"] == 0, timeout_seconds=TIMEOUT_SECONDS, what="everything is stored")
+
+
+@pytest.mark.parametrize("option", OPTIONS)
+def test_every_option_is_in_the_readme_and_in_the_configuration_file(option: str) -> None:
+    assert f"`{option}" in README
+    if option not in ("--help", "--version", "--config"):
+        assert re.search(rf"^(# )?{option[2:]} =", (ROOT / "conf" / "ods.toml").read_text(), re.MULTILINE)
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_has_a_help_with_an_example(command: str) -> None:
+    text = help_of(command)
+    assert "example" in text
+    assert command in README
+    assert command in help_of("")
+
+
+@pytest.mark.parametrize("path", re.findall(r"\]\((?!http)([^)#]+)\)", README))
+def test_what_the_readme_links_to_exists(path: str) -> None:
+    assert (ROOT / path).exists()
+
+
+@pytest.mark.parametrize("arguments", [["nonsense"], ["status", "--nonsense"], ["simulate", "--rate", "x"]])
+def test_a_wrong_command_line_ends_with_status_2_and_no_traceback(arguments: list[str], tmp_path: Path) -> None:
+    done = run_ods(*arguments, home=tmp_path)
+    assert done.returncode == 2
+    assert "Traceback" not in done.stderr
+
+
+def test_status_says_so_when_no_ods_answers(tmp_path: Path) -> None:
+    done = run_ods("status", "--directory", str(tmp_path), home=tmp_path)
+    assert done.returncode == 3
+    assert len(done.stderr.splitlines()) == 1

@@ -1,0 +1,128 @@
+"""How a recording is written: names that any file system takes, rows that read back."""
+
+import csv
+import io
+import re
+from datetime import UTC, datetime
+from urllib.parse import unquote
+
+import pytest
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
+
+from ods.errors import SettingsError
+from ods.protocol import DataPoints, readable
+from ods.recording import HEADERS, data_rows, folder_name, log_row, segment_name
+from ods.settings import parse
+
+CHECKED = settings(deadline=None, max_examples=120)
+
+SECOND_NS = 1_000_000_000
+TIMES_NS = st.integers(0, 8_000_000_000 * SECOND_NS)
+
+names = st.one_of(
+    st.text(st.characters(codec="utf-8"), min_size=1, max_size=20),
+    st.text(st.sampled_from("aAbB.%2e~/\\:*?<>|\" '-_"), min_size=1, max_size=12),
+    st.ip_addresses().map(str),
+)
+
+FOLDERS = {
+    "10.0.0.20": "10.0.0.20",
+    "pod-a_1": "pod-a_1",
+    "Pod A": "%50od%20%41",
+    "fe80::1": "fe80%3a%3a1",
+    ".": "%2e",
+    "..": "%2e%2e",
+    "...": "%2e.%2e",
+    ".hidden.": "%2ehidden%2e",
+    "a/b": "a%2fb",
+    "100%": "100%25",
+    "ü": "%c3%bc",
+}
+
+
+@pytest.mark.parametrize(("pod", "folder"), FOLDERS.items())
+def test_a_folder_is_the_pods_name_percent_encoded(pod: str, folder: str) -> None:
+    """All but lower-case letters, digits and `-_.`; a dot at either end too, which means something to file systems."""
+    assert folder_name(pod) == folder
+
+
+@CHECKED
+@given(names)
+def test_a_folder_holds_no_character_that_a_fat_card_refuses(pod: str) -> None:
+    assert re.fullmatch(r"(?!\.)([a-z0-9_.-]|%[0-9a-f]{2})+(?<!\.)", folder_name(pod))
+
+
+@CHECKED
+@given(names)
+def test_a_folder_tells_its_pod(pod: str) -> None:
+    """So two pods never share one. A FAT card that ignores case cannot mix them either: there are no capitals."""
+    assert unquote(folder_name(pod), errors="strict") == pod
+    assert folder_name(pod) == folder_name(pod).lower()
+
+
+@CHECKED
+@given(names)
+def test_the_folder_of_any_pod_that_an_operator_may_name_fits_a_file_system(pod: str) -> None:
+    try:
+        parse([f"--pod=10.0.0.1={pod}"], {"HOME": "/"})
+    except SettingsError:
+        assume(False)
+    assert len(folder_name(pod)) <= 255
+
+
+def test_a_segments_name_is_its_begin_in_utc() -> None:
+    assert segment_name(1_790_000_000 * SECOND_NS + 7, "data") == "20260921-141320.000000007.data.csv"
+    assert segment_name(0, "log") == "19700101-000000.000000000.log.csv"
+
+
+@CHECKED
+@given(TIMES_NS, TIMES_NS, st.sampled_from(sorted(HEADERS)))
+def test_segments_sort_by_time(one_ns: int, other_ns: int, kind: str) -> None:
+    assert (segment_name(one_ns, kind) < segment_name(other_ns, kind)) is (one_ns < other_ns)
+
+
+@CHECKED
+@given(TIMES_NS, st.sampled_from(sorted(HEADERS)))
+def test_a_segments_name_tells_its_begin_and_holds_nothing_odd(first_ns: int, kind: str) -> None:
+    name = segment_name(first_ns, kind)
+    match = re.fullmatch(rf"([0-9]{{8}}-[0-9]{{6}})\.([0-9]{{9}})\.{kind}\.csv", name)
+    assert match is not None
+    begin = datetime.strptime(match[1], "%Y%m%d-%H%M%S").replace(tzinfo=UTC)
+    assert int(begin.timestamp()) * SECOND_NS + int(match[2]) == first_ns
+
+
+def read(text: str) -> list[list[str]]:
+    return list(csv.reader(io.StringIO(text, newline=""), strict=True))
+
+
+def test_the_first_row_names_the_columns() -> None:
+    assert read(HEADERS["data"].decode()) == [["time_ns", "name", "value"]]
+    assert read(HEADERS["log"].decode()) == [["time_ns", "kind", "text"]]
+
+
+data_names = st.text("abcXYZ019_.:/-", min_size=1, max_size=63)
+numbers = st.from_regex(r"\A[+-]?([0-9]{1,20}(\.[0-9]{0,9})?|\.[0-9]{1,9})([eE][+-]?[0-9]{1,2})?\Z")
+
+
+@CHECKED
+@given(st.lists(st.tuples(TIMES_NS.map(str), data_names, numbers), max_size=12))
+def test_data_rows_keep_the_value_as_the_pod_sent_it(rows: list[tuple[str, str, str]]) -> None:
+    points = DataPoints([row[1] for row in rows], [row[2] for row in rows], ["9.9"] * len(rows))
+    written = data_rows(points, [row[0] for row in rows])
+    assert read(written) == [list(row) for row in rows]
+    assert written.count("\n") == len(rows)
+
+
+texts = st.one_of(
+    st.binary(max_size=40).map(readable),
+    st.text("\",'\\ \t\n\r=;#x", max_size=20).map(lambda text: readable(text.encode())),
+)
+
+
+@CHECKED
+@given(st.lists(st.tuples(TIMES_NS.map(str), st.sampled_from(["log", "invalid", "torn"]), texts), max_size=8))
+def test_log_rows_keep_the_text(rows: list[tuple[str, str, str]]) -> None:
+    written = "".join([log_row(*row) for row in rows])
+    assert read(written) == [list(row) for row in rows]
+    assert written.count("\n") == len(rows), "a row is one line, so that a half one is seen"
