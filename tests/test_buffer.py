@@ -617,7 +617,7 @@ def test_a_damaged_file_is_moved_aside_or_works(path: Path, page: int) -> None:
     buffer.open()
     for aside in path.parent.glob("buffer.db.damaged-*"):
         if not aside.name.endswith(("-wal", "-shm")):
-            assert aside.read_bytes() == content
+            assert aside.read_bytes()[100:] == content[100:]  # but for the counters in the header
     taken = append(buffer)
     assert taken in ids_of(buffer)
     buffer.close()
