@@ -21,7 +21,7 @@ LAYERS = {
     "protocol": {"protocol", "line_protocol", "recording"},
     "intake": {"encoder", "pods", "chunk", "batch", "events", "admission", "intake", "batcher"},
     "recorder": {"recorder", "segments"},
-    "influx": {"influx"},
+    "influx": {"influx", "influx_http"},
     "buffer": {"buffer"},
     "availability": {"availability"},
     "store": {"store"},

@@ -94,7 +94,10 @@ class OdsProcess:
         return self.log[self._life_began :]
 
     def start(self) -> None:
-        """Start ODS, and return when it has said where it listens and its status page answers."""
+        """Start ODS, and return when it has said where it listens and what waits, and its status page answers.
+
+        It listens before it has opened its buffer, so the backlog is told, and counted, a moment later.
+        """
         assert not self.is_running, "ODS is running already"
         self.folder.mkdir(parents=True, exist_ok=True)
         self._life_began = len(self.log)
@@ -111,6 +114,7 @@ class OdsProcess:
         self._reader = threading.Thread(target=self._collect, args=(self._process,), name="ods log", daemon=True)
         self._reader.start()
         self.wait_for_line(rf"127\.0\.0\.1\b.*\b{self.port}\b", timeout_seconds=START_TIMEOUT_SECONDS)
+        self.wait_for_line(r"\bbacklog\b", timeout_seconds=START_TIMEOUT_SECONDS)
         wait_until(self._answers, timeout_seconds=START_TIMEOUT_SECONDS, what="the status page", state=self.log_tail)
 
     def stop(self, number: signal.Signals = signal.SIGTERM) -> None:

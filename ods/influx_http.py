@@ -1,0 +1,81 @@
+"""The connections to InfluxDB: kept open, each used by one request at a time, over the standard library's HTTP.
+
+A general HTTP client takes twice the time for each of the forty writes a second that a trickle makes. What is needed of
+one here is little: POST, a body that is there already, a short answer.
+"""
+
+import http.client
+import ssl
+from collections.abc import Mapping
+from email.message import Message
+from typing import NamedTuple
+
+#: More of an answer than this is not read. Bytes.
+ANSWER_BYTES = 64 * 1024
+
+
+class Answer(NamedTuple):
+    """What came back: the status, the headers, and the beginning of the body."""
+
+    status: int
+    headers: Message
+    body: bytes
+
+
+class Connections:
+    """As many connections as there are requests at once; those that are idle are used again."""
+
+    def __init__(self, *, host: str, port: int, is_tls: bool) -> None:
+        self._host = host
+        self._port = port
+        self._is_tls = is_tls
+        self._idle: list[http.client.HTTPConnection] = []
+
+    def post(self, target: str, body: bytes, headers: Mapping[str, str]) -> Answer:
+        """Send and wait for the answer. Raises OSError or http.client.HTTPException.
+
+        A connection that was idle may have been closed by the server at any time since: then another one is tried.
+        """
+        while self._idle:
+            connection = self._idle.pop()
+            try:
+                return self._post(connection, target, body, headers)
+            except ConnectionError:
+                continue
+        return self._post(self._new(), target, body, headers)
+
+    def close(self) -> None:
+        """Close those that are idle."""
+        while self._idle:
+            self._idle.pop().close()
+
+    def _new(self) -> http.client.HTTPConnection:
+        if self._is_tls:
+            return http.client.HTTPSConnection(self._host, self._port, context=ssl.create_default_context())
+        return http.client.HTTPConnection(self._host, self._port)
+
+    def _post(
+        self, connection: http.client.HTTPConnection, target: str, body: bytes, headers: Mapping[str, str]
+    ) -> Answer:
+        try:
+            connection.request("POST", target, body, dict(headers))
+            response = connection.getresponse()
+            answer = Answer(response.status, response.headers, _beginning(response))
+            is_whole = response.isclosed()
+        except BaseException:  # also a timeout, which gevent raises here from outside
+            connection.close()
+            raise
+        if is_whole and not response.will_close:
+            self._idle.append(connection)
+        else:
+            connection.close()
+        return answer
+
+
+def _beginning(response: http.client.HTTPResponse) -> bytes:
+    """The first `ANSWER_BYTES` of the body. Raises IncompleteRead when it was cut off before."""
+    announced: int | None = response.length
+    body = response.read(ANSWER_BYTES)
+    if announced is not None and len(body) < min(announced, ANSWER_BYTES):
+        raise http.client.IncompleteRead(body, announced - len(body))
+    return body
