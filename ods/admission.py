@@ -32,6 +32,8 @@ class Admission:
         self._stands_still = False
         self._released = 0
         self.in_flight_bytes = 0
+        #: Whether the last chunk was refused.
+        self.is_refusing = False
 
     def is_to_pause(self, pod: str) -> bool:
         """Whether reading from this pod should pause."""
@@ -50,7 +52,8 @@ class Admission:
 
     def admit(self, pod: str, size_bytes: int) -> bool:
         """Take a chunk in. False: there is no memory for it, and it is refused."""
-        if self.in_flight_bytes + size_bytes > self._limit_bytes:
+        self.is_refusing = self.in_flight_bytes + size_bytes > self._limit_bytes
+        if self.is_refusing:
             return False
         self.in_flight_bytes += size_bytes
         self._held[pod] += size_bytes

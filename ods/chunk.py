@@ -23,8 +23,8 @@ class Chunk:
     last_ns: int
     #: As `ods.protocol.Decoded.replies`.
     replies: Sequence[tuple[bytes, int]] = ()
-    #: Monotonic clock at which it was read. Seconds.
-    received_at: float = 0.0
+    #: When the first of it was read. Monotonic clock, seconds.
+    received_at: float
     #: Called when this chunk, and perhaps others with the same function, are settled.
     on_settled: Callable[[], None] | None = None
     fate: Fate = Fate.IN_FLIGHT

@@ -1,5 +1,6 @@
 """ODS's own events as points: pod connected, disconnected, outage begun, ended. Best effort, and not in the ledger."""
 
+import time
 from collections.abc import Callable
 
 from ods.chunk import Chunk
@@ -19,4 +20,5 @@ class Events:
         """Note an event of a pod, as of now."""
         time_ns = int(pod.take_times(self._clock.now_ns(), 1)[0])
         lines = event_line(event, detail, pod.tag, time_ns).encode()
-        self._forward(Chunk(pod=pod.name, points=0, lines=lines, first_ns=time_ns, last_ns=time_ns))
+        now = time.monotonic()
+        self._forward(Chunk(pod=pod.name, points=0, lines=lines, first_ns=time_ns, last_ns=time_ns, received_at=now))

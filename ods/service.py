@@ -60,9 +60,11 @@ class Service:
         self._ods = self._pods.ods()
         self._disk = Disk(settings.directory)
         self._notes = Worker("notes")
+        self._admission = Admission()
         self._make_stores()
         self._make_front()
         self._status = Status(
+            admission=self._admission,
             influx=settings.influx,
             availability=self._availability,
             buffer=self._buffer,
@@ -126,7 +128,7 @@ class Service:
             pods=self._pods,
             clock=self._clock,
             ledger=self._ledger,
-            admission=Admission(),
+            admission=self._admission,
             batcher=self._batcher,
             recorder=self._recorder,
             events=self._events,

@@ -6,6 +6,7 @@ from dataclasses import asdict
 from typing import Any
 
 from ods import __version__
+from ods.admission import Admission
 from ods.availability import Availability
 from ods.buffer import Buffer
 from ods.clock import Clock
@@ -26,6 +27,7 @@ class Status:
     def __init__(
         self,
         *,
+        admission: Admission,
         influx: InfluxSettings,
         availability: Availability,
         buffer: Buffer,
@@ -36,6 +38,7 @@ class Status:
         recorder: Recorder,
         store: StoreManager,
     ) -> None:
+        self._admission = admission
         self._influx = influx
         self._availability = availability
         self._buffer = buffer
@@ -55,7 +58,7 @@ class Status:
 
     def is_healthy(self) -> bool:
         """Whether points can be kept."""
-        return not self._store.is_dropping
+        return not (self._store.is_dropping or self._admission.is_refusing)
 
     def snapshot(self) -> dict[str, Any]:
         """Everything, as of now."""

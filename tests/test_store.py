@@ -268,7 +268,14 @@ class TestFates:
 
     def test_events_are_stored_and_not_counted(self, store: Store) -> None:
         """ODS's own events are points that no pod sent."""
-        event = Chunk(pod="ods", points=0, lines=b'ods_event,event=x,pod=ods detail="" 1\n', first_ns=1, last_ns=1)
+        event = Chunk(
+            pod="ods",
+            points=0,
+            lines=b'ods_event,event=x,pod=ods detail="" 1\n',
+            first_ns=1,
+            last_ns=1,
+            received_at=time.monotonic(),
+        )
         store.batcher.put(event)
         wait_in_hub(lambda: event.fate is Fate.STORED, "the event's end")
         assert store.counts() == {}
@@ -474,7 +481,9 @@ class TestBatches:
         def on_settled() -> None:
             told.append(1)
 
-        chunks = [Chunk(pod="a", points=0, first_ns=1, last_ns=1, on_settled=on_settled) for _ in range(3)]
+        chunks = [
+            Chunk(pod="a", points=0, first_ns=1, last_ns=1, received_at=0.0, on_settled=on_settled) for _ in range(3)
+        ]
         settle(chunks, Fate.STORED)
         assert told == [1]
         assert {chunk.fate for chunk in chunks} == {Fate.STORED}
