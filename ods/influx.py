@@ -11,7 +11,6 @@ import json
 import logging
 import re
 import time
-from dataclasses import dataclass, field
 from email.utils import parsedate_to_datetime
 from urllib.parse import quote
 
@@ -23,6 +22,7 @@ from influxdb.exceptions import InfluxDBClientError, InfluxDBServerError
 from ods import __version__
 from ods.errors import InfluxError, Rejected, Unavailable
 from ods.influx_http import Answer, Connections
+from ods.settings import InfluxSettings
 
 log = logging.getLogger(__name__)
 
@@ -34,26 +34,6 @@ PROBE_SECONDS = 1.0
 PROBE = b"# is anybody there\n"
 
 _CREDENTIALS_ADVICE = "check --influx-user and --influx-pass (or --influx-pass-file)"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class InfluxSettings:
-    """Where InfluxDB is and who ODS is to it."""
-
-    host: str
-    port: int
-    user: str
-    password: str = field(repr=False)
-    database: str
-    ssl: bool = False
-    path: str = ""
-
-    @property
-    def url(self) -> str:
-        """Without secrets, for people."""
-        host = f"[{self.host}]" if ":" in self.host else self.host
-        path = f"/{self.path.strip('/')}" if self.path.strip("/") else ""
-        return f"{'https' if self.ssl else 'http'}://{host}:{self.port}{path}"
 
 
 class Influx:

@@ -11,10 +11,10 @@ from ods.availability import Availability
 from ods.buffer import Buffer
 from ods.clock import Clock
 from ods.drain import Drain
-from ods.influx import InfluxSettings
 from ods.ledger import Counts, Ledger
 from ods.pods import Pod, Pods
 from ods.recorder import Recorder
+from ods.settings import InfluxSettings
 from ods.store import StoreManager
 
 #: The rate of a pod is taken over this time. Seconds.

@@ -13,7 +13,7 @@ from harness.ods_process import StartOds, environment
 from harness.wait import wait_until
 
 from ods.__main__ import COMMANDS
-from ods.settings import build_parser
+from ods.options import build_parser
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")

@@ -17,7 +17,7 @@ from harness.loopback import free_port
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from ods.influx import InfluxSettings
+from ods.settings import InfluxSettings
 
 LINES = "accel_x,pod=a value=1.5 1700000000000000000\n"
 PASSWORD = "s3cret-Password"

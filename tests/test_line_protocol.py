@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 
 from ods.errors import SettingsError
 from ods.line_protocol import data_lines, event_line, is_event, log_line, pod_of, pod_tag, series_of, time_of
+from ods.options import parse
 from ods.protocol import DataPoints, LogMessage, readable
-from ods.settings import parse
 
 CHECKED = settings(deadline=None, max_examples=120)
 

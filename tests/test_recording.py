@@ -11,9 +11,9 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from ods.errors import SettingsError
+from ods.options import parse
 from ods.protocol import DataPoints, readable
 from ods.recording import HEADERS, data_rows, folder_name, log_row, segment_name
-from ods.settings import parse
 
 CHECKED = settings(deadline=None, max_examples=120)
 

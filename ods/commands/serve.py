@@ -14,8 +14,9 @@ import gevent  # noqa: E402
 
 from ods import logs  # noqa: E402
 from ods.errors import SettingsError  # noqa: E402
+from ods.options import parse  # noqa: E402
 from ods.service import Service  # noqa: E402
-from ods.settings import Settings, parse  # noqa: E402
+from ods.settings import Settings  # noqa: E402
 
 
 def main(argv: Sequence[str]) -> int:

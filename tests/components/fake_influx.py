@@ -7,7 +7,7 @@ from gevent.event import AsyncResult
 
 from components.hub import wait_in_hub
 from ods.errors import InfluxError, Rejected, Unavailable
-from ods.influx import InfluxSettings
+from ods.settings import InfluxSettings
 
 
 class Call:

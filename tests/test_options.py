@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ods.errors import SettingsError
-from ods.influx import InfluxSettings
-from ods.settings import ListenerSettings, Settings, build_parser, default_directory, parse
+from ods.options import build_parser, parse
+from ods.settings import InfluxSettings, ListenerSettings, Settings, default_directory
 
 HOME = {"HOME": "/home/someone"}
 CONF = Path(__file__).parents[1] / "conf" / "ods.toml"
