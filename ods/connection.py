@@ -144,7 +144,7 @@ class Connection:
         """Read what has arrived already."""
         deadline = time.monotonic() + SWEEP_SECONDS
         with contextlib.suppress(OSError):
-            while (data := self._receive()) and time.monotonic() < deadline:
+            while time.monotonic() < deadline and (data := self._receive()):
                 receiver.receive(data)
 
     def _linger(self, receiver: Receiver) -> None:

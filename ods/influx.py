@@ -48,7 +48,8 @@ class Influx:
             "Content-Type": "text/plain; charset=utf-8",
             "User-Agent": f"ods/{__version__}",
         }
-        self._prefix = f"/{settings.path.strip('/')}" if settings.path.strip("/") else ""
+        path = quote(settings.path.strip("/"), safe="/%")
+        self._prefix = f"/{path}" if path else ""
 
     def start(self) -> None:
         """Prepare the connections; none is made before it is needed, and never through a proxy."""

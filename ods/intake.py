@@ -64,7 +64,8 @@ class Intake:
         self._read_times_ns: list[int] = []
         self._read_bytes = 0
         self._read_at = 0.0
-        self._holds_line = False
+        #: Whether a line came while one waited to be decoded: this pod does not wait for its replies.
+        self._is_streaming = False
         self._unsettled: deque[Chunk] = deque()
         self._streaming_until = 0.0
         self._replied_at = float("-inf")
@@ -85,19 +86,17 @@ class Intake:
 
     def receive(self, data: bytes) -> None:
         """Take bytes of the pod in. Never waits."""
-        now = time.monotonic()
-        if not self._reads:
-            self._read_at = now
-        urgent = self._seems_to_wait(now)
-        self._reads.append(data)
         self._read_times_ns.append(self._clock.now_ns())
         self._read_bytes += len(data)
-        self._holds_line = self._holds_line or b"\n" in data
-        self.pod.last_seen = now
+        if self._reads:  # they wait to be decoded already
+            self._is_streaming = self._is_streaming or b"\n" in self._reads[0]
+            self._reads.append(data)
+        else:
+            self._read_at = time.monotonic()
+            self._reads.append(data)
+            self._onward.expect(self.flush, urgent=self._seems_to_wait(self._read_at))
         if self._read_bytes >= DECODE_BYTES:
             self.flush()
-        else:
-            self._onward.expect(self.flush, urgent=urgent)
 
     def finish(self) -> None:
         """The connection has ended: keep its last words, note a torn line."""
@@ -110,7 +109,8 @@ class Intake:
         reads, times_ns = self._reads, self._read_times_ns
         if not reads:
             return
-        self._reads, self._read_times_ns, self._read_bytes, self._holds_line = [], [], 0, False
+        self._reads, self._read_times_ns, self._read_bytes = [], [], 0
+        self.pod.last_seen = time.monotonic()
         decoded = self._decoder.feed_data_points(b"".join(reads)) if len(reads) > 1 else None
         times: list[str] = []
         if decoded is not None:
@@ -154,7 +154,8 @@ class Intake:
 
     def _seems_to_wait(self, now: float) -> bool:
         """Whether the pod waits for each reply: nothing of it is in flight and it follows its last reply at once."""
-        if self._unsettled or self._holds_line:
+        if self._unsettled or self._is_streaming:
+            self._is_streaming = False
             self._streaming_until = now + STREAMING_SECONDS
         return now >= self._streaming_until and now - self._replied_at < TURNAROUND_SECONDS
 
