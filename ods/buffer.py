@@ -127,6 +127,7 @@ class Buffer:
         self._claimed: set[int] = set()
         self._found: dict[str, dict[str, int]] | None = None
         self._was_opened = False
+        self._highest_id = 0
 
     def open(self) -> dict[str, dict[str, int]]:
         """Open or create the file; returns its totals: fate (`pending`, `quarantined`) to pod to points.
@@ -186,6 +187,7 @@ class Buffer:
             )
             _add(db, "pending", pods)
         assert row.lastrowid is not None
+        self._highest_id = row.lastrowid
         return row.lastrowid
 
     def release(self, row_id: int) -> None:
@@ -292,6 +294,8 @@ class Buffer:
         try:
             db = self._prepare(Database(connection, execute_plugins=False))
             found = _totals(db)
+            (highest_id,) = db.execute("SELECT max(seq) FROM sqlite_sequence WHERE name = 'batches'").fetchone()
+            self._highest_id = max(self._highest_id, highest_id or 0)
         except BaseException:
             connection.close()
             raise
@@ -307,7 +311,9 @@ class Buffer:
         db.execute("PRAGMA journal_size_limit = 4194304")
         version = _pragma(db, "user_version")
         if version == 0 and not db.table_names():
-            db.conn.executescript(f"BEGIN;{_SCHEMA}PRAGMA user_version = {SCHEMA_VERSION};COMMIT;")
+            # Ids go on after a file that was moved aside: a late delete must not hit a row of the new one.
+            first = f"INSERT INTO sqlite_sequence VALUES ('batches', {self._highest_id});"
+            db.conn.executescript(f"BEGIN;{_SCHEMA}{first}PRAGMA user_version = {SCHEMA_VERSION};COMMIT;")
         elif version != SCHEMA_VERSION:
             raise sqlite3.DatabaseError(f"its schema has version {version}, this ODS knows {SCHEMA_VERSION}")
         return db
@@ -316,12 +322,16 @@ class Buffer:
         """Keep a file that is damaged, or none of ODS's, under another name; the next call begins a new one."""
         self.close()
         self._opened_at = float("-inf")
+        self._claimed.clear()
         aside = self.path.with_name(f"{self.path.name}.damaged-{time.strftime('%Y%m%d-%H%M%S', time.gmtime())}")
         log.error("buffer: %s cannot be read (%s); it is kept as %s, a new one is begun", self.path, error, aside)
-        for suffix in ("", "-wal", "-shm"):
-            part = self.path.with_name(self.path.name + suffix)
-            if part.exists():
-                part.replace(aside.with_name(aside.name + suffix))
+        try:
+            for suffix in ("", "-wal", "-shm"):
+                part = self.path.with_name(self.path.name + suffix)
+                if part.exists():
+                    part.replace(aside.with_name(aside.name + suffix))
+        except OSError as trouble:
+            raise BufferUnavailable(f"{self.path} cannot be moved aside: {trouble}") from trouble
 
     def _check_room(self, size_bytes: int, db: Database) -> None:
         pages = _pragma(db, "page_count") - _pragma(db, "freelist_count")

@@ -48,7 +48,7 @@ class Receiver(Protocol):
 
     def pause(self) -> None: ...
 
-    def receive(self, data: bytes) -> None: ...
+    def receive(self, data: bytes) -> bytes: ...
 
     def finish(self) -> None: ...
 
@@ -58,6 +58,7 @@ class Connection:
 
     def __init__(self, sock: gsocket.socket) -> None:
         self._socket = sock
+        self._unread = b""
         self._unsent = b""
         self._writer: gevent.Greenlet | None = None
         self._may_reply = True
@@ -122,7 +123,11 @@ class Connection:
                     continue
                 if not data:
                     return CLOSED
-                receiver.receive(data)
+                self._unread = data
+                while self._take(receiver):
+                    watcher.stop()
+                    gevent.sleep(0)
+                    watcher.start(readable.switch, None)
                 if receiver.is_to_pause:
                     watcher.stop()
                     receiver.pause()
@@ -132,6 +137,11 @@ class Connection:
         finally:
             watcher.stop()
             watcher.close()
+
+    def _take(self, receiver: Receiver) -> bool:
+        """Hand on what was read; whether some of it is left for the next turn of the hub."""
+        self._unread = receiver.receive(self._unread)
+        return bool(self._unread)
 
     def _receive(self) -> bytes | None:
         """What has arrived; None where there was nothing after all."""
@@ -143,9 +153,14 @@ class Connection:
     def _sweep(self, receiver: Receiver) -> None:
         """Read what has arrived already."""
         deadline = time.monotonic() + SWEEP_SECONDS
-        with contextlib.suppress(OSError):
+        while self._unread:
+            self._take(receiver)
+        with contextlib.suppress(OSError, gevent.GreenletExit):
             while time.monotonic() < deadline and (data := self._receive()):
-                receiver.receive(data)
+                self._unread = data
+                while self._take(receiver):
+                    pass
+                gevent.sleep(0)  # every pod has its turn here too, or those of many would add up
 
     def _linger(self, receiver: Receiver) -> None:
         """A pod that has only ended its own side still gets its last replies."""
@@ -171,7 +186,8 @@ class Connection:
                 self._unsent = self._unsent[sent:]
         except OSError:
             self._may_reply = False
-            self._unsent = b""
+            self._unread = b""
+        self._unsent = b""
         self._writer = None
 
     def _end_replying(self) -> None:

@@ -9,6 +9,9 @@ from ods.errors import SettingsError
 
 log = logging.getLogger(__name__)
 
+#: The year 2200; InfluxDB's times end in 2262. A later note is damaged.
+END_OF_TIME_NS = 7_258_118_400_000_000_000
+
 _LOCK = "lock"
 _CLOCK = "clock"
 _CONTROL = "control.sock"
@@ -53,9 +56,10 @@ class DataDirectory:
     def latest_ns(self) -> int:
         """The last reception time that the run before noted; 0 where it noted none."""
         try:
-            return int((self.path / _CLOCK).read_text(encoding="ascii"))
+            latest_ns = int((self.path / _CLOCK).read_text(encoding="ascii"))
         except (OSError, ValueError):
             return 0
+        return latest_ns if latest_ns < END_OF_TIME_NS else 0
 
     def note_latest_ns(self, latest_ns: int) -> None:
         """Note the last reception time given out. Raises OSError."""

@@ -10,7 +10,7 @@ import time
 from typing import Any
 
 import gevent
-from gevent.event import Event
+from gevent.event import AsyncResult, Event
 
 from ods.availability import Availability
 from ods.buffer import Buffer, Row
@@ -26,6 +26,8 @@ log = logging.getLogger(__name__)
 
 #: How often InfluxDB is asked whether it is back. Seconds.
 PROBE_EVERY_SECONDS = 0.5
+#: At most so many of these questions run at once.
+PROBES = 20
 #: How long to wait after the buffer failed. Seconds.
 BUFFER_RETRY_SECONDS = 1.0
 #: Rows are joined up to this many points, or to this size as stored, in bytes.
@@ -68,32 +70,47 @@ class Drain:
         self._wake.set()
 
     def _run(self) -> None:
-        answered_at = self._probe()
+        answered_at: float | None = self._wait_for_answer()
         while True:
             self._wake.clear()
             if answered_at is None and not self._availability.is_available:
-                self._wait_for_probe()
-                answered_at = self._probe()
-                continue
+                answered_at = self._wait_for_answer()
             try:
                 self._drain(answered_at)
             except BufferUnavailable as error:
                 log.debug("drain: %s", error.reason)
                 gevent.sleep(BUFFER_RETRY_SECONDS)
             answered_at = None
+            if not self._availability.is_available:
+                gevent.sleep(PROBE_EVERY_SECONDS)
 
-    def _wait_for_probe(self) -> None:
-        gevent.sleep(max(PROBE_EVERY_SECONDS, self._availability.retry_at - time.monotonic()))
+    def _wait_for_answer(self) -> float:
+        """Ask InfluxDB whether it would take a write, again and again; returns when that was asked which it answered.
 
-    def _probe(self) -> float | None:
-        """Ask InfluxDB whether it would take a write; returns when that was asked, None where it would not."""
+        A question runs on while others are asked: a server that answers slowly is one that answers, and a connection
+        that is dead must not hide that the server is back.
+        """
+        answered: AsyncResult = AsyncResult()
+        probes: list[gevent.Greenlet] = []
+        try:
+            while not answered.ready():
+                probes = [probe for probe in probes if not probe.ready()]
+                if len(probes) < PROBES and time.monotonic() >= self._availability.retry_at:
+                    probes.append(gevent.Greenlet.spawn(self._probe, answered))
+                answered.wait(PROBE_EVERY_SECONDS)
+        finally:
+            gevent.killall(probes, block=False)
+        began: float = answered.get()
+        return began
+
+    def _probe(self, answered: AsyncResult) -> None:
         began = time.monotonic()
         try:
             self._influx.probe()
         except Unavailable as error:
             self._availability.failed(began, error)
-            return None
-        return began
+        else:
+            answered.set(began)
 
     def _drain(self, answered_at: float | None) -> None:
         """Send rows until there are none, or InfluxDB is away; then wait for news.

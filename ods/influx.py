@@ -28,8 +28,6 @@ log = logging.getLogger(__name__)
 
 #: The longest that one request may take. Seconds.
 WRITE_SECONDS = 10.0
-#: The longest that a probe may take: it must not hide that InfluxDB is back. Seconds.
-PROBE_SECONDS = 1.0
 #: A comment: passes authentication and the choice of the database, stores nothing, is answered 204 by InfluxDB 1.6.
 PROBE = b"# is anybody there\n"
 
@@ -73,7 +71,7 @@ class Influx:
     def probe(self) -> None:
         """Ask whether a write would be taken, without writing. Raises Unavailable when not."""
         try:
-            self._post(PROBE, self.settings.database, False, PROBE_SECONDS)
+            self._post(PROBE, self.settings.database, False, WRITE_SECONDS)
         except _DatabaseMissing:
             self._create(self.settings.database)
         except Rejected as error:

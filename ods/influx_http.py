@@ -29,7 +29,7 @@ class Connections:
     def __init__(self, *, host: str, port: int, is_tls: bool) -> None:
         self._host = host
         self._port = port
-        self._is_tls = is_tls
+        self._tls = ssl.create_default_context() if is_tls else None
         self._idle: list[http.client.HTTPConnection] = []
 
     def post(self, target: str, body: bytes, headers: Mapping[str, str]) -> Answer:
@@ -57,8 +57,8 @@ class Connections:
         return "\r\n".join([*lines, "", ""]).encode("latin-1")
 
     def _new(self) -> http.client.HTTPConnection:
-        if self._is_tls:
-            return http.client.HTTPSConnection(self._host, self._port, context=ssl.create_default_context())
+        if self._tls is not None:
+            return http.client.HTTPSConnection(self._host, self._port, context=self._tls)
         return http.client.HTTPConnection(self._host, self._port)
 
     def _post(

@@ -22,6 +22,9 @@ log = logging.getLogger(__name__)
 
 #: How many connections may wait to be accepted.
 ACCEPT_QUEUE = 1024
+#: What the kernel takes in for a connection before its pod has to wait (Linux doubles it, for its own use). Left to
+#: itself it grows to megabytes, and when they are full a pod waits until a large part of them has been read. Bytes.
+RECEIVE_BUFFER_BYTES = 128 * 1024
 
 
 class Visitor(Protocol):
@@ -56,6 +59,7 @@ class Listener:
         self._server = StreamServer((host, port), self._serve, spawn=self._spawn, backlog=ACCEPT_QUEUE)
         try:
             self._server.init_socket()
+            self._server.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BUFFER_BYTES)
         except OSError as error:
             raise SettingsError(f"cannot listen on {host} port {port}: {error.strerror or error}") from error
 

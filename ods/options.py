@@ -122,7 +122,7 @@ def build_parser() -> configargparse.ArgumentParser:
     add("-v", "--verbose", action="store_true", help="log more")
     add("-p", "--port", type=_port, default=7778, metavar="PORT", help="where pods connect (7778)")
     add("-d", "--directory", type=_path, metavar="DIR", help="data directory (the user's state directory)")
-    add("--influx-host", default="localhost", metavar="HOST", help="InfluxDB's host (localhost)")
+    add("--influx-host", type=_host, default="localhost", metavar="HOST", help="InfluxDB's host (localhost)")
     add("--influx-port", type=_nonzero_port, default=8086, metavar="PORT", help="InfluxDB's port (8086)")
     add("--influx-user", default="root", metavar="USER", help="InfluxDB's user (root)")
     add("--influx-pass", default="root", metavar="PASSWORD", help="the user's password, or a token (root)")
@@ -184,6 +184,12 @@ def _variables(action: Any) -> list[str]:
         for option in action.option_strings
         if option.startswith("--")
     ]
+
+
+def _host(text: str) -> str:
+    if not re.fullmatch(r"[^\s/]+", text):
+        raise argparse.ArgumentTypeError(f"{text!r} is no host name or address")
+    return text
 
 
 def _port(text: str) -> int:

@@ -24,8 +24,10 @@ log = logging.getLogger(__name__)
 PATIENCE_SECONDS = 0.1
 #: The most that waits for a disk that does not answer; beyond it rows are not recorded. Bytes.
 WAITING_BYTES = 32 * 1024 * 1024
-#: How often old segments are closed and the limit of the recordings is looked at. Seconds.
+#: How often old segments are closed, and the room on the disk is looked at. Seconds.
 TIDY_SECONDS = 1.0
+#: How often it is looked whether the recordings have outgrown their limit. Seconds.
+PRUNE_SECONDS = 30.0
 
 
 class Recorder:
@@ -57,8 +59,7 @@ class Recorder:
         """Begin to record."""
         self._writer.start()
         self._archiver.start()
-        for closed in left_to_compress(self._segments.directory):
-            self._archiver.submit(_compress, closed)
+        self._archiver.submit(_compress_left, self._segments.directory)
         supervisor.spawn("recorder's tidying", self._tidy)
 
     def record(self, chunks: Sequence[Chunk]) -> None:
@@ -126,6 +127,7 @@ class Recorder:
             self._trouble = trouble
 
     def _tidy(self) -> None:
+        pruned_at = float("-inf")
         while not self._is_stopping:
             gevent.sleep(TIDY_SECONDS)
             if self._writer.waiting:
@@ -134,7 +136,8 @@ class Recorder:
                 self._look_at_room(self._writer.run(self._disk.free_for_recordings_bytes))
                 for closed in self._writer.run(self._segments.close_old, time.monotonic()):
                     self._archiver.submit(_compress, closed)
-                if self._limit_bytes and not self._archiver.waiting:
+                if self._limit_bytes and time.monotonic() - pruned_at >= PRUNE_SECONDS and not self._archiver.waiting:
+                    pruned_at = time.monotonic()
                     self._archiver.submit(self._prune, self._confirmed_before_ns())
             except OSError as error:
                 log.debug("recordings: %s", error)
@@ -163,6 +166,14 @@ class _NotRecorded(Exception):
     def __init__(self, rows: list[Rows]) -> None:
         super().__init__(rows)
         self.rows = rows
+
+
+def _compress_left(directory: Path) -> None:
+    try:
+        for closed in left_to_compress(directory):
+            _compress(closed)
+    except OSError as error:
+        log.warning("recordings: %s", error)
 
 
 def _compress(closed: Path, deadline: float = float("inf")) -> None:

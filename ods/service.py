@@ -44,7 +44,7 @@ POINT_BYTES = 60
 #: The rate for which that is told. Points a second.
 TOLD_RATE = 1000
 #: How long each step of the stop may take: 5 s in all. Seconds.
-STORE_STOP_SECONDS, RECORDER_STOP_SECONDS, BUFFER_STOP_SECONDS = 1.0, 0.8, 0.5
+STORE_STOP_SECONDS, RECORDER_STOP_SECONDS, BUFFER_STOP_SECONDS = 1.5, 0.8, 0.5
 
 
 class Service:
@@ -224,6 +224,8 @@ class Service:
         except gevent.Timeout:
             log.warning("buffer: the disk does not answer; what was committed is safe")
         totals = self._ledger.totals()
+        if totals.in_flight:
+            log.error("stopped in the middle of %d points, which were not answered", totals.in_flight)
         log.info("stopped: %d points wait in the buffer and are sent at the next start", totals.pending)
 
     def _keep(self, batch: Batch) -> None:

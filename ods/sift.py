@@ -158,6 +158,8 @@ class Sifter:
             self._ledger.move(row.pods, Fate.PENDING, Fate.QUARANTINED)
             return
         found = find_bad_lines(lines, write, self._known_bad)
+        if len(found) == len(lines):
+            self._influx.probe()  # raises where it is the server that takes nothing, whatever is written
         bad = [BadLine(pod_of(line), time_of(line), line, reason, int(not is_event(line))) for line, reason in found]
         self._worker.run(self._buffer.quarantine, row, bad)
         lost = Counter[str]()

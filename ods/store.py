@@ -58,10 +58,13 @@ class StoreManager:
         """Give a batch its fate; returns when that is done, and the replies of its chunks are on their way."""
         if not batch.lines:
             batch.settle(Fate.STORED)
-        elif not self._availability.is_available or self._overdue >= OVERDUE_WRITES:
-            self._commit(batch)
-        else:
+        elif not self._availability.is_available:
+            if not self._commit(batch):
+                self._drop(batch)
+        elif self._overdue < OVERDUE_WRITES:
             self._write(batch)
+        elif not self._commit(batch):
+            self._conclude(self._request(batch), batch)
 
     def _write(self, batch: Batch) -> None:
         request = self._supervisor.spawn("request", self._request, batch)
@@ -69,8 +72,8 @@ class StoreManager:
             error = request.get(timeout=max(0.0, batch.read_at + PATIENCE_SECONDS - time.monotonic()))
         except gevent.Timeout:
             self._overdue += 1
-            row_id = self._commit(batch, or_drop=False)
-            request.link(lambda ended: self._finish_overdue(ended.value, batch, row_id))
+            row_id = self._commit(batch, is_claimed=True)
+            request.link(lambda ended: self._finish_overdue(ended, batch, row_id))
         else:
             self._conclude(error, batch)
 
@@ -93,12 +96,15 @@ class StoreManager:
         if error is None:
             self._ledger.move(batch.pods, Fate.IN_FLIGHT, Fate.STORED)
             batch.settle(Fate.STORED)
-        else:
-            self._commit(batch, rejected=error.reason if isinstance(error, Rejected) else None)
+        elif not self._commit(batch, rejected=error.reason if isinstance(error, Rejected) else None):
+            self._drop(batch)
 
-    def _finish_overdue(self, error: InfluxError | None, batch: Batch, row_id: int | None) -> None:
+    def _finish_overdue(self, ended: gevent.Greenlet, batch: Batch, row_id: int | None) -> None:
         """InfluxDB has answered a batch that is in the buffer already, or could not be put there."""
         self._overdue -= 1
+        if not ended.successful() or isinstance(ended.value, gevent.GreenletExit):
+            return  # nothing is known of it: its row is left to the next start
+        error: InfluxError | None = ended.value
         if row_id is None:
             self._supervisor.spawn("late answer", self._conclude, error, batch)
         else:
@@ -115,8 +121,8 @@ class StoreManager:
         self._worker.run(self._buffer.release, row_id)
         self._backlog_grew()
 
-    def _commit(self, batch: Batch, *, rejected: str | None = None, or_drop: bool = True) -> int | None:
-        """Put a batch into the buffer; returns its row, which is claimed unless it is final."""
+    def _commit(self, batch: Batch, *, rejected: str | None = None, is_claimed: bool = False) -> int | None:
+        """Put a batch into the buffer; returns its row, None where the buffer did not take it."""
         try:
             row_id = self._worker.run(
                 self._buffer.append,
@@ -125,19 +131,21 @@ class StoreManager:
                 pods=batch.pods,
                 first_ns=batch.first_ns,
                 rejected=rejected,
-                is_claimed=not or_drop,
+                is_claimed=is_claimed,
             )
         except BufferUnavailable as error:
             self._say_trouble(error.reason)
-            if or_drop:
-                self._ledger.move(batch.pods, Fate.IN_FLIGHT, Fate.DROPPED)
-                batch.settle(Fate.DROPPED)
             return None
         self._say_trouble("")
         self._ledger.move(batch.pods, Fate.IN_FLIGHT, Fate.PENDING)
         batch.settle(Fate.PENDING)
         self._backlog_grew()
         return row_id
+
+    def _drop(self, batch: Batch) -> None:
+        """Neither store takes it."""
+        self._ledger.move(batch.pods, Fate.IN_FLIGHT, Fate.DROPPED)
+        batch.settle(Fate.DROPPED)
 
     def _say_trouble(self, reason: str) -> None:
         if reason and not self._buffer_trouble:
