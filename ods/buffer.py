@@ -324,14 +324,14 @@ class Buffer:
         self._opened_at = float("-inf")
         self._claimed.clear()
         aside = self.path.with_name(f"{self.path.name}.damaged-{time.strftime('%Y%m%d-%H%M%S', time.gmtime())}")
-        log.error("buffer: %s cannot be read (%s); it is kept as %s, a new one is begun", self.path, error, aside)
         try:
             for suffix in ("", "-wal", "-shm"):
                 part = self.path.with_name(self.path.name + suffix)
                 if part.exists():
                     part.replace(aside.with_name(aside.name + suffix))
         except OSError as trouble:
-            raise BufferUnavailable(f"{self.path} cannot be moved aside: {trouble}") from trouble
+            raise BufferUnavailable(f"{self.path} cannot be read ({error}), nor be moved aside: {trouble}") from trouble
+        log.error("buffer: %s cannot be read (%s); it is kept as %s, a new one is begun", self.path, error, aside)
 
     def _check_room(self, size_bytes: int, db: Database) -> None:
         pages = _pragma(db, "page_count") - _pragma(db, "freelist_count")

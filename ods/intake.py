@@ -25,6 +25,9 @@ log = logging.getLogger(__name__)
 DECODE_BYTES = 4 * 1024
 #: So much of what is not all good data points is decoded at a time: it takes ten times as long. Bytes.
 CAREFUL_BYTES = 4 * 1024
+#: And so much where the lines are many and short.
+DENSE_BYTES = 1024
+DENSE_LINES = 256
 #: A pod whose next line follows its reply within this time seems to wait for its replies. Seconds.
 TURNAROUND_SECONDS = 0.025
 #: Refusals of more than this do not wait behind what is in flight; they are not sent. Bytes.
@@ -95,8 +98,11 @@ class Intake:
         A large piece is taken whole where it can be decoded fast, so that no pod's input holds up another pod.
         """
         if len(data) > CAREFUL_BYTES and not self._decoder.is_fast(data):
-            self._join(data[:CAREFUL_BYTES])
-            return data[CAREFUL_BYTES:]
+            is_dense = data.count(b"\n", 0, CAREFUL_BYTES) > DENSE_LINES
+            size_bytes = DENSE_BYTES if is_dense else CAREFUL_BYTES
+            self._join(data[:size_bytes])
+            self.flush()
+            return data[size_bytes:]
         self._join(data)
         return b""
 
