@@ -6,10 +6,12 @@ in one piece; the connecting, TLS and the reading of the answer are the library'
 """
 
 import http.client
+import io
+import socket
 import ssl
 from collections.abc import Mapping
 from email.message import Message
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 #: More of an answer than this is not read. Bytes.
 ANSWER_BYTES = 64 * 1024
@@ -68,7 +70,11 @@ class Connections:
             if connection.sock is None:
                 connection.connect()
             connection.sock.sendall(self._head(target, len(body), headers) + body)
-            response = http.client.HTTPResponse(connection.sock, method="POST")
+            begun = connection.sock.recv(ANSWER_BYTES)
+            if _is_plain_204(begun):
+                self._idle.append(connection)
+                return Answer(204, Message(), b"")
+            response = http.client.HTTPResponse(_Begun(begun, connection.sock), method="POST")  # type: ignore[arg-type]
             response.begin()
             answer = Answer(response.status, response.headers, _beginning(response))
             is_whole = response.isclosed()
@@ -80,6 +86,42 @@ class Connections:
         else:
             connection.close()
         return answer
+
+
+def _is_plain_204(begun: bytes) -> bool:
+    """Whether this is all of what InfluxDB says to a write that it has stored, and the connection stays open.
+
+    Parsing the headers of this one answer, forty times a second, took an eighth of a trickle's time.
+    """
+    head = begun.lower()
+    is_whole = head.endswith(b"\r\n\r\n") and head.count(b"\r\n\r\n") == 1
+    return is_whole and head.startswith(b"http/1.1 204 ") and b"\r\nconnection: close" not in head
+
+
+class _Begun(io.RawIOBase):
+    """A socket of which something was read already, as the library's `HTTPResponse` reads one."""
+
+    def __init__(self, begun: bytes, sock: socket.socket) -> None:
+        super().__init__()
+        self._begun = begun
+        self._sock = sock
+
+    def makefile(self, mode: str) -> io.BufferedReader:
+        """The whole answer, from its first byte."""
+        return io.BufferedReader(self)
+
+    def readable(self) -> bool:
+        """It is."""
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        """What was read already first."""
+        if not self._begun:
+            return self._sock.recv_into(buffer)
+        size = min(len(buffer), len(self._begun))
+        buffer[:size] = self._begun[:size]
+        self._begun = self._begun[size:]
+        return size
 
 
 def _beginning(response: http.client.HTTPResponse) -> bytes:

@@ -647,6 +647,56 @@ def test_an_empty_file_becomes_a_buffer(path: Path) -> None:
     assert ids_of(buffer) == [row_id]
 
 
+def test_ids_go_on_after_a_file_that_was_moved_aside(buffer: Buffer) -> None:
+    """A late answer to a row of the old file must not delete a row of the new one."""
+    ids = [append(buffer), append(buffer, is_claimed=True), append(buffer)]
+    buffer.move_aside(sqlite3.DatabaseError("database disk image is malformed"))
+    new = append(buffer)
+    assert new > max(ids)
+    assert buffer.delete(ids) == {}
+    assert (ids_of(buffer), buffer.totals()["pending"]) == ([new], {"a": 1})
+
+
+def test_ids_go_on_after_the_rows_that_a_run_before_has_left(buffer: Buffer) -> None:
+    """Those found at the start are in hand too: the drain may be about to delete them."""
+    ids = [append(buffer), append(buffer)]
+    buffer.delete(ids[1:])
+    buffer = reopened(buffer)
+    buffer.move_aside(sqlite3.DatabaseError("database disk image is malformed"))
+    assert append(buffer) > max(ids)
+    buffer.close()
+
+
+def test_claims_end_with_the_file_that_was_moved_aside(buffer: Buffer) -> None:
+    """None of them is of a row of the new one: each row of it is given out, and nothing is remembered for ever."""
+    append(buffer, is_claimed=True)
+    buffer.move_aside(sqlite3.DatabaseError("database disk image is malformed"))
+    assert buffer._claimed == set()
+    claimed, free = append(buffer, is_claimed=True), append(buffer)
+    assert ids_of(buffer) == [free]
+    buffer.release(claimed)
+    assert ids_of(buffer) == [claimed, free]
+
+
+def test_a_file_that_cannot_be_moved_aside_makes_the_buffer_unavailable(path: Path) -> None:
+    """A directory that is read-only, say: no call raises anything else, the file stays, and points are taken later."""
+    content = b"this is no database\n" * 1000
+    path.write_bytes(content)
+    buffer = made(path)
+
+    def refuse(*_: object) -> None:
+        raise OSError(30, "Read-only file system")
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Path, "replace", refuse)
+        patch.setattr(Path, "rename", refuse)
+        for call in (buffer.open, lambda: append(buffer)):
+            with pytest.raises(BufferUnavailable, match=r"buffer\.db"):
+                call()
+    assert path.read_bytes() == content
+    assert_moved_aside(path, content)
+
+
 # A disk that does not let the file be used
 
 

@@ -13,7 +13,14 @@ from hypothesis import strategies as st
 from ods.admission import Admission
 from ods.chunk import Chunk, settle
 from ods.clock import Clock
-from ods.intake import DECODE_BYTES, STREAMING_SECONDS, TURNAROUND_SECONDS, Intake
+from ods.intake import (
+    CAREFUL_BYTES,
+    DECODE_BYTES,
+    REFUSALS_BYTES,
+    STREAMING_SECONDS,
+    TURNAROUND_SECONDS,
+    Intake,
+)
 from ods.ledger import Counts, Fate, Ledger
 from ods.line_protocol import time_of
 from ods.pods import Pods
@@ -223,6 +230,63 @@ def test_when_batches_begin_changes_nothing_but_the_chunks(reads: list[tuple[byt
     assert outcomes[0] == outcomes[1]
 
 
+def taken(bench: Bench, data: bytes) -> list[int]:
+    """Give a large read to the intake as a connection does; returns the sizes of the pieces that it took."""
+    sizes = []
+    while data:
+        rest = bench.intake.receive(data)
+        assert data.endswith(rest)
+        sizes.append(len(data) - len(rest))
+        assert sizes[-1] > 0
+        data = rest
+    return sizes
+
+
+def outcome(bench: Bench) -> tuple[list[bytes], bytes, Counts]:
+    """Lines, rows and replies of all that was received, and what was counted."""
+    bench.intake.finish()
+    settle(bench.forwarded, Fate.STORED)
+    columns = [(chunk.lines, chunk.data_rows, chunk.log_rows) for chunk in bench.forwarded]
+    return [b"".join(column) for column in zip(*columns, strict=True)], bench.replied, bench.counts
+
+
+def test_a_large_read_of_good_data_points_is_taken_whole() -> None:
+    """It is decoded fast: the shortest of lines, and those cut at both ends by TCP."""
+    for data in (b"POD2x 1\n" * 8000, b"x_accel 1.5\n" + b"POD2accel_x 1.5\n" * 4000 + b"POD2acc"):
+        assert taken(Bench(), data) == [len(data)]
+
+
+@pytest.mark.parametrize(
+    "data",
+    [b"\n" * 50_000, b"POD1m\n" * 8000, b"what\n" * 8000, b"POD2x 1\n" * 4000 + b"\n" * 20_000, b"POD2\n" * 8000],
+    ids=["newlines", "messages", "not understood", "newlines after data points", "no names"],
+)
+def test_a_large_read_of_anything_else_is_taken_in_pieces(data: bytes) -> None:
+    """Decoding it takes ten times as long, or more: no pod's input may hold up the others for that long."""
+    sizes = taken(Bench(), data)
+    assert max(sizes) <= CAREFUL_BYTES
+    assert sum(sizes) == len(data)
+
+
+def test_a_small_read_is_taken_whole_whatever_it_holds() -> None:
+    """The common case of a log message does not wait for another turn of the hub."""
+    assert taken(Bench(), b"\n" * CAREFUL_BYTES) == [CAREFUL_BYTES]
+
+
+@settings(deadline=None, max_examples=100)
+@given(st.lists(st.tuples(st.sampled_from(PIECES), st.integers(1, 12)), min_size=1, max_size=25), st.integers(1, 64))
+def test_what_is_taken_in_pieces_gives_the_same_as_at_once(reads: list[tuple[bytes, int]], careful_bytes: int) -> None:
+    """No record is lost, doubled, torn or answered otherwise, wherever the pieces are cut."""
+    data = b"".join([piece * count for piece, count in reads])
+    whole, bench = Bench(), Bench()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("ods.intake.CAREFUL_BYTES", len(data))
+        assert taken(whole, data) == [len(data)]
+        patch.setattr("ods.intake.CAREFUL_BYTES", careful_bytes)
+        taken(bench, data)
+    assert outcome(bench) == outcome(whole)
+
+
 # -- Replies ----------------------------------------------------------------------------------------------------------
 
 
@@ -344,6 +408,66 @@ def test_a_refused_chunk_is_answered_after_those_before_it() -> None:
     settle([first], Fate.STORED)
     assert bench.replied == b"OK: (x,1.0)\n" + NOT_STORED * 50
     assert bench.counts.add_up()
+
+
+def test_a_refused_chunk_does_not_keep_its_bytes() -> None:
+    """Behind one that is in flight it waits for its turn to be answered: there is no memory for more than that."""
+    bench = Bench(limit_bytes=200)
+    first = bench.receive(b"POD2x 1\n")
+    refused = [bench.receive(b"POD2accel_x 1.25\nPOD1a message of some length\n" * 20) for _ in range(10)]
+    for chunk in refused:
+        assert (chunk.lines, chunk.data_rows, chunk.log_rows) == (b"", b"", b"")
+    assert len(bench.intake._unsettled) == 2, "a chunk is kept for each that was refused"
+    assert bench.replies == []
+    settle([first], Fate.STORED)
+    assert bench.replied == b"OK: (x,1.0)\n" + NOT_STORED * 400
+    assert bench.counts == Counts(received=401, stored=0, dropped=400, in_flight=1)  # the store would move that one
+    assert bench.intake.is_settled
+
+
+def test_a_refused_chunk_is_whole_for_the_recording() -> None:
+    """It is written down before its bytes are let go."""
+    bench, rows = Bench(limit_bytes=0), []
+    bench.put = lambda chunk: rows.append((chunk.fate, chunk.lines, chunk.data_rows, chunk.log_rows))  # type: ignore[method-assign]
+    bench.intake.receive(b"POD2x 1\nPOD1m\n")
+    bench.begin_batch()
+    ((fate, lines, data_rows, log_rows),) = rows
+    assert fate is Fate.DROPPED
+    assert lines.startswith(b"x,pod=a value=1.0 ")
+    assert (rows_of(data_rows), rows_of(log_rows)) == ([[str(NOW_NS), "x", "1"]], [[str(NOW_NS + 1), "log", "m"]])
+
+
+def test_refusals_are_answered_in_order_among_those_in_flight() -> None:
+    """Each line its reply, in its place: of those kept, of those refused at once, and of those dropped later."""
+    bench = Bench(limit_bytes=400)
+    large = b"POD2x 9\nwhat\n" * 30
+    kept, _, _, dropped, _ = (bench.receive(data) for data in (b"POD2x 1\n", large, large, b"POD2x 2\n", large))
+    assert (kept.fate, dropped.fate) == (Fate.IN_FLIGHT, Fate.IN_FLIGHT)
+    refusals = (NOT_STORED + b"FAIL: what\n") * 30
+    settle([dropped], Fate.DROPPED)
+    assert bench.replies == []
+    settle([kept], Fate.PENDING)
+    assert bench.replied == b"OK: (x,1.0)\n" + refusals * 2 + NOT_STORED + refusals
+    assert bench.intake.is_settled
+    assert bench.admission.in_flight_bytes == 0
+
+
+def test_refusals_that_wait_are_bounded_and_those_beyond_are_counted() -> None:
+    """1 MiB a connection; the next ones are answered again once what was in flight is settled."""
+    assert REFUSALS_BYTES == 1024 * 1024
+    bench = Bench(limit_bytes=200)
+    lines_each, first = 1000, bench.receive(b"POD2x 1\n")
+    fitting = REFUSALS_BYTES // (lines_each * len(NOT_STORED))
+    for _ in range(fitting + 3):
+        bench.receive(b"POD2x 2\n" * lines_each)
+    assert bench.intake.pod.replies_dropped == 3 * lines_each
+    settle([first], Fate.STORED)
+    assert bench.replied == b"OK: (x,1.0)\n" + NOT_STORED * lines_each * fitting
+    assert bench.counts.dropped == lines_each * (fitting + 3)
+    bench.replies.clear()
+    bench.receive(b"POD2x 3\n" * lines_each)
+    assert bench.replied == NOT_STORED * lines_each
+    assert bench.intake.pod.replies_dropped == 3 * lines_each
 
 
 # -- Who waits for replies --------------------------------------------------------------------------------------------

@@ -363,6 +363,39 @@ class TestSlowInflux:
         store.influx.is_held = False
         assert store.wait_for(store.put()) == [Fate.STORED]
 
+    def test_a_request_that_fails_unexpectedly_confirms_nothing(self, store: Store) -> None:
+        """Whether InfluxDB has the points is not known: they stay in the buffer, for the next start to send."""
+        chunk = self.hold(store)
+        store.influx.call(0).fail(ValueError("a defect"))  # type: ignore[arg-type]
+        wait_in_hub(lambda: store.supervisor.has_failed, "the failure that ends ODS")
+        store.supervisor.has_failed = False
+        let_all_run()
+        assert store.worker.run(store.buffer.totals)["pending"] == {"a": 2}
+        assert store.counts() == {"pending": 2}
+        store.worker.run(store.buffer.close)
+        again = Buffer(store.buffer.path, limit_bytes=2**30, disk=store.disk)  # type: ignore[arg-type]
+        (row,) = store.worker.run(again.oldest, excluding=(), limit_points=10**9, limit_bytes=10**9)
+        store.worker.run(again.close)
+        assert row.lines() == text_of(chunk)
+
+    def test_where_the_buffer_is_full_too_batches_wait_for_the_slow_influx(self, store: Store) -> None:
+        """However many requests hang already: InfluxDB has not failed, so that nothing may be dropped."""
+        for _ in range(ods.store.OVERDUE_WRITES):
+            self.hold(store, points=1)
+        assert store.manager._overdue == ods.store.OVERDUE_WRITES
+        store.disk.free_bytes = -1
+        chunks = [store.put(points=2) for _ in range(3)]
+        call = store.influx.call(ods.store.OVERDUE_WRITES)
+        wait_in_hub(lambda: not store.worker.waiting, "the refusal of the buffer")
+        let_all_run()
+        assert store.counts() == {"pending": ods.store.OVERDUE_WRITES, "in_flight": 6}
+        store.influx.is_held = False
+        call.confirm()
+        assert store.wait_for(*chunks) == [Fate.STORED] * 3
+        assert store.influx.stored["ods"] == text_of(*chunks)
+        assert store.counts() == {"pending": ods.store.OVERDUE_WRITES, "stored": 6}
+        assert not store.manager.is_dropping
+
     @pytest.mark.parametrize("is_confirmed", [True, False])
     def test_a_slow_batch_that_the_buffer_refuses_waits_for_its_answer(self, store: Store, is_confirmed: bool) -> None:
         """It is not dropped before InfluxDB has failed too."""
