@@ -4,7 +4,7 @@ A chunk carries bytes, not points: line protocol for InfluxDB and the buffer, ro
 pod. Whoever decides its fate says so by `settle`, once.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
 from ods.ledger import Fate
@@ -22,7 +22,7 @@ class Chunk:
     first_ns: int
     last_ns: int
     #: As `ods.protocol.Decoded.replies`.
-    replies: Sequence[tuple[bytes, int]] = ()
+    replies: list[tuple[bytes, int]] = field(default_factory=list)
     #: When the first of it was read. Monotonic clock, seconds.
     received_at: float
     #: Called when this chunk, and perhaps others with the same function, are settled.

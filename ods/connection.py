@@ -186,7 +186,6 @@ class Connection:
                 self._unsent = self._unsent[sent:]
         except OSError:
             self._may_reply = False
-            self._unread = b""
         self._unsent = b""
         self._writer = None
 

@@ -172,7 +172,8 @@ class Intake:
         self._unsettled.pop()
         before = self._unsettled[-1] if self._unsettled else chunk
         if before.fate is Fate.DROPPED and not before.size_bytes and before is not chunk:
-            before.replies = [*before.replies, *chunk.replies]
+            if replies:
+                before.replies.append((replies, 0))
         else:
             self._unsettled.append(chunk)
         self._reply_to_settled()

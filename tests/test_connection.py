@@ -1,5 +1,6 @@
 """One pod's connection, on real TCP: reading never waits for replying, and replies stay whole."""
 
+import itertools
 import socket
 import struct
 from collections.abc import Callable, Iterator
@@ -16,20 +17,23 @@ hang_fails = pytest.fixture(autouse=True)(fail_when_hung)
 
 
 class Receiver:
-    """Takes what was read, and may answer it; the interface is that of `ods.intake.Intake`."""
+    """Takes what was read, so much of it at a time, and may answer it; the interface is that of `ods.intake.Intake`."""
 
-    def __init__(self, on_data: Callable[[bytes], None] = lambda data: None) -> None:
+    def __init__(self, on_data: Callable[[bytes], None] = lambda data: None, *, piece_bytes: int = 1 << 30) -> None:
         self.data = b""
         self.finished = 0
         self.is_settled = True
         self.is_to_pause = False
         self.room = Event()
         self._on_data = on_data
+        self._piece_bytes = piece_bytes
 
-    def receive(self, data: bytes) -> None:
+    def receive(self, data: bytes) -> bytes:
         assert not self.finished
-        self.data += data
-        self._on_data(data)
+        piece = data[: self._piece_bytes]
+        self.data += piece
+        self._on_data(piece)
+        return data[len(piece) :]
 
     def pause(self) -> None:
         self.room.wait()
@@ -297,6 +301,83 @@ def test_other_pods_have_their_turn_beside_a_flood(line: Line, monkeypatch: pyte
     serving.get()
     assert len(turns) == 40
     assert len(set(seen)) > 30
+
+
+def test_a_read_that_is_taken_in_pieces_leaves_the_other_pods_their_turns(line: Line) -> None:
+    """One piece a turn, however much was read at once; all of it is received, in order."""
+    sent = b"".join(numbered(0, 1000))
+    line.pod.sendall(sent)
+    line.pod.shutdown(socket.SHUT_WR)
+    turns: list[str] = []
+    receiver = Receiver(lambda data: turns.append("this pod"), piece_bytes=1000)
+
+    def other() -> None:
+        while not receiver.finished:
+            turns.append("another")
+            gevent.sleep(0)
+
+    gevent.spawn(other)
+    line.serve(receiver).get()
+    assert receiver.data == sent
+    assert turns.count("this pod") >= len(sent) / 1000
+    together = sum(pair == ("this pod", "this pod") for pair in itertools.pairwise(turns))
+    assert together == 0, "two pieces were taken in one turn"
+
+
+def test_pieces_that_were_left_are_received_before_what_follows_when_ods_is_stopped(line: Line) -> None:
+    """SIGTERM between two pieces of a read: nothing is lost, nothing out of order."""
+    sent = [b"".join(numbered(first, 1000)) for first in (0, 1000)]
+    line.pod.sendall(sent[0])
+    began = Event()
+    receiver = Receiver(lambda data: began.set(), piece_bytes=100)
+    serving = line.serve(receiver)
+    began.wait()
+    assert len(receiver.data) < len(sent[0])
+    line.pod.sendall(sent[1])
+    serving.kill()
+    assert serving.value == "ODS is stopping"
+    assert receiver.data == b"".join(sent)
+    assert receiver.finished == 1
+
+
+@pytest.mark.parametrize("is_second_kill", [False, True])
+def test_sweeps_of_many_pods_have_their_turns(
+    line: Line, is_second_kill: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The time that each is still read for must not add up; one that is cut short finishes all the same."""
+    monkeypatch.setattr("ods.connection.READ_BYTES", 1000)
+    receiver = Receiver()
+    serving = line.serve(receiver)
+    let_all_run()
+    sent = b"".join(numbered(0, 1000))
+    line.pod.sendall(sent)
+    seen: list[int] = []
+
+    def other() -> None:
+        while not receiver.finished:
+            seen.append(len(receiver.data))
+            if is_second_kill and receiver.data:
+                serving.kill(block=False)
+            gevent.sleep(0)
+
+    gevent.spawn(other)
+    serving.kill()
+    assert serving.value == "ODS is stopping"
+    assert receiver.finished == 1
+    if not is_second_kill:
+        assert receiver.data == sent
+        assert len(set(seen)) > 30
+
+
+def test_a_failed_reply_does_not_lose_the_pieces_that_were_left(line: Line) -> None:
+    """The pod dies, with its replies unread, between two pieces of a read: the greenlet that replies fails alone."""
+    overflow(line)
+    sent = b"".join(numbered(0, 1000))
+    line.pod.sendall(sent)
+    receiver = Receiver(lambda data: line.pod.close(), piece_bytes=5)
+    line.serve(receiver).get()
+    assert receiver.data == sent
+    assert receiver.finished == 1
 
 
 def test_the_socket_is_watched_by_keepalive_only(line: Line) -> None:

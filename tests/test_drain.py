@@ -378,6 +378,82 @@ def test_influx_is_not_asked_before_the_time_it_named(backlog: Backlog, monkeypa
     assert backlog.influx.probes == before
 
 
+@pytest.mark.parametrize("rows", [0, 3], ids=["no row waits", "rows wait"])
+def test_a_probe_that_is_answered_late_ends_the_wait(backlog: Backlog, rows: int) -> None:
+    """However many were asked meanwhile: a server that answers slowly is one that answers."""
+    backlog.go_away()
+    for number in range(rows):
+        backlog.append(lines(number, 1))
+    backlog.influx.error = None
+    backlog.influx.is_probe_held = True
+    backlog.start()
+    wait_in_hub(lambda: len(backlog.influx.held_probes) > 3, "some probes, none of which is answered")
+    assert backlog.changes == [False]
+    backlog.influx.held_probes[0].confirm()
+    wait_in_hub(lambda: backlog.changes == [False, True], "the end of the outage")
+    backlog.wait_until_empty()
+    assert sent_lines(backlog) == lines(0, rows)
+
+
+def test_a_probe_that_is_never_answered_does_not_hide_that_influx_is_back(backlog: Backlog) -> None:
+    """Its connection may be dead: later ones are asked beside it."""
+    backlog.append(lines(0, 3))
+    backlog.influx.is_probe_held = True
+    backlog.start()
+    wait_in_hub(lambda: backlog.influx.held_probes, "a probe")
+    backlog.influx.is_probe_held = False
+    backlog.wait_until_empty()
+    assert sent_lines(backlog) == lines(0, 3)
+
+
+def test_probes_that_fail_late_are_followed_by_others(backlog: Backlog) -> None:
+    """Each failure makes room for another question; none of them ends the wait."""
+    backlog.append(lines(0, 3))
+    backlog.influx.is_probe_held = True
+    backlog.start()
+    for number in range(ods.drain.PROBES * 2):
+        wait_in_hub(lambda number=number: len(backlog.influx.held_probes) > number, "another probe")
+        backlog.influx.held_probes[number].fail(AWAY)
+    assert backlog.counts() == {"pending": 3}
+    assert backlog.changes == [False]
+    backlog.influx.is_probe_held = False
+    backlog.wait_until_empty()
+
+
+def test_probes_that_are_not_answered_are_bounded(backlog: Backlog, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A server that is silent for hours is not sent ever more of them."""
+    monkeypatch.setattr(ods.drain, "PROBES", 3)
+    backlog.influx.is_probe_held = True
+    backlog.start()
+    wait_in_hub(lambda: len(backlog.influx.held_probes) == 3, "as many probes as may run")
+    ended = time.monotonic() + 0.1
+    wait_in_hub(lambda: time.monotonic() > ended, "twenty times the usual wait")
+    assert len(backlog.influx.held_probes) == 3
+    backlog.influx.held_probes[1].fail(AWAY)
+    wait_in_hub(lambda: len(backlog.influx.held_probes) == 4, "one more in the place of the one that ended")
+
+
+def test_what_takes_probes_and_no_writes_is_asked_at_the_usual_pace(
+    backlog: Backlog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A full disk of InfluxDB, say: a probe that is answered at once must not make the drain spin."""
+    monkeypatch.setattr(ods.drain, "PROBE_EVERY_SECONDS", 3600.0)
+    backlog.append(lines(0, 3))
+
+    def break_down(text: str) -> None:
+        raise AWAY
+
+    backlog.influx.find_fault = break_down
+    backlog.start()
+    backlog.influx.call(0)
+    for _ in range(20):
+        backlog.totals()  # after what the drain has asked of the buffer
+        let_all_run()
+    assert (backlog.influx.probes, len(backlog.influx.calls)) == (1, 1)
+    assert backlog.changes == [False]
+    assert backlog.counts() == {"pending": 3}
+
+
 def test_a_buffer_that_fails_for_a_while_is_drained_afterwards(backlog: Backlog) -> None:
     """The drain survives it, and sends again what it could not delete."""
     backlog.append(lines(0, 3))
@@ -457,6 +533,32 @@ def test_names_with_every_allowed_character_are_sifted(backlog: Backlog) -> None
     backlog.wait_until_empty()
     assert backlog.quarantine() == [("pod a,b=c", content[2], "HTTP 400")]
     assert backlog.counts() == {"stored": 2, "quarantined": 1}
+
+
+def test_a_server_that_refuses_everything_gets_nothing_quarantined(backlog: Backlog) -> None:
+    """Where not even the probe is taken it is not the lines that are bad: they wait until the server is mended."""
+    row_id = backlog.append(lines(0, 3), rejected="HTTP 400")
+    backlog.influx.find_fault = lambda text: "HTTP 400"
+    backlog.influx.probe_error = Unavailable("HTTP 400")
+    backlog.start()
+    wait_in_hub(lambda: len(backlog.influx.calls) > 20, "some attempts")
+    rejected = backlog.worker.run(backlog.buffer.rejected)
+    assert rejected is not None
+    assert (rejected.id, rejected.lines()) == (row_id, lines(0, 3))
+    assert (backlog.counts(), backlog.quarantine()) == ({"pending": 3}, [])
+    backlog.influx.find_fault = lambda text: "HTTP 400" if text == line("x", 1) else None
+    backlog.influx.probe_error = None
+    backlog.wait_until_empty()
+    assert backlog.counts() == {"stored": 2, "quarantined": 1}
+
+
+def test_a_row_of_bad_lines_alone_is_quarantined_by_a_server_that_takes_the_probe(backlog: Backlog) -> None:
+    """It is the lines that are bad then, all of them."""
+    backlog.append(lines(0, 3), rejected="HTTP 400")
+    backlog.influx.find_fault = lambda text: "HTTP 400"
+    backlog.start()
+    backlog.wait_until_empty()
+    assert backlog.counts() == {"quarantined": 3}
 
 
 def test_an_outage_while_sifting_loses_nothing(backlog: Backlog) -> None:

@@ -16,6 +16,7 @@ from ods.clock import Clock
 from ods.intake import (
     CAREFUL_BYTES,
     DECODE_BYTES,
+    DENSE_BYTES,
     REFUSALS_BYTES,
     STREAMING_SECONDS,
     TURNAROUND_SECONDS,
@@ -268,6 +269,13 @@ def test_a_large_read_of_anything_else_is_taken_in_pieces(data: bytes) -> None:
     assert sum(sizes) == len(data)
 
 
+def test_a_large_read_of_short_lines_is_taken_in_smaller_pieces() -> None:
+    """It is the lines that take time: newlines alone are a thousand in a kilobyte."""
+    assert DENSE_BYTES < CAREFUL_BYTES
+    sizes = taken(Bench(), b"\n" * 50_000)
+    assert max(sizes[:-1]) <= DENSE_BYTES
+
+
 def test_a_small_read_is_taken_whole_whatever_it_holds() -> None:
     """The common case of a log message does not wait for another turn of the hub."""
     assert taken(Bench(), b"\n" * CAREFUL_BYTES) == [CAREFUL_BYTES]
@@ -423,6 +431,18 @@ def test_a_refused_chunk_does_not_keep_its_bytes() -> None:
     assert bench.replied == b"OK: (x,1.0)\n" + NOT_STORED * 400
     assert bench.counts == Counts(received=401, stored=0, dropped=400, in_flight=1)  # the store would move that one
     assert bench.intake.is_settled
+
+
+def test_refusals_that_are_not_sent_take_no_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However long the stores stand still and a pod goes on sending."""
+    monkeypatch.setattr("ods.intake.REFUSALS_BYTES", 1000)
+    bench = Bench(limit_bytes=200)
+    bench.receive(b"POD2x 1\n")
+    for _ in range(200):
+        bench.receive(b"POD2x 2\n" * 50)
+    (_, refused) = bench.intake._unsettled
+    assert len(refused.replies) <= 2
+    assert bench.intake.pod.replies_dropped >= 199 * 50 - 1000 // len(NOT_STORED)
 
 
 def test_a_refused_chunk_is_whole_for_the_recording() -> None:

@@ -1,5 +1,6 @@
 """The whole program through outages: InfluxDB killed, frozen and locked, ODS stopped and killed. Nothing is lost."""
 
+import contextlib
 import re
 import threading
 import time
@@ -15,6 +16,8 @@ from harness.wait import wait_until
 pytestmark = pytest.mark.timeout(sized(90, long=900), method="signal")
 
 POD = "127.0.2.1"
+#: So many pods at once never stop sending.
+FLOODING = 20
 #: The size that the buffer's files may have when nothing is in them.
 EMPTY_BUFFER_BYTES = 1_000_000
 
@@ -257,6 +260,36 @@ def test_ods_stopped_under_load_keeps_what_it_has_read(
     ods.start()
     ods.wait_until_settled()
     oracle.check(own_influx.points(ods.database), only_acknowledged=pod.was_reset or pod.lines_sent < len(lines))
+
+
+def test_ods_stops_in_time_while_many_pods_flood(start_ods: StartOds, own_influx: InfluxServer) -> None:
+    """Five seconds, however many pods never stop sending: what each is still read for does not add up."""
+    ods = start_ods(own_influx)
+    flood = b"POD2accel_x 1.5\n" * 4000
+    with contextlib.ExitStack() as connected:
+        addresses = [f"127.0.2.{number}" for number in range(1, FLOODING + 1)]
+        pods = [connected.enter_context(PodClient(ods.port, address=address)) for address in addresses]
+        runs = [threading.Thread(target=_flood_until_refused, args=(pod, flood)) for pod in pods]
+        for run in runs:
+            run.start()
+        ods.wait_for_status(
+            lambda status: len([pod for pod in status["pods"] if pod["received"]]) == FLOODING,
+            what="points of every pod",
+        )
+        ods.stop()
+        for run in runs:
+            run.join()
+
+
+def _flood_until_refused(pod: PodClient, data: bytes) -> None:
+    """It reads no reply, and does not brake: a send that ODS does not take for a second is begun anew."""
+    while True:
+        try:
+            pod.send(data)
+        except TimeoutError:
+            continue
+        except OSError:
+            return
 
 
 def test_ods_stopped_beside_a_frozen_influx_stores_all_that_it_has_read(

@@ -47,6 +47,11 @@ class FakeInflux:
         #: While true, writes wait for the test's answer.
         self.is_held = False
         self.probes = 0
+        #: While set, probes fail with it, and writes do not.
+        self.probe_error: Unavailable | None = None
+        #: While true, probes wait for the test's answer.
+        self.is_probe_held = False
+        self.held_probes: list[Call] = []
 
     def write(self, lines: bytes, *, database: str, is_gzip: bool = False) -> None:
         """As `Influx.write`. A batch with a bad line is refused as a whole, the harder one of InfluxDB's two ways."""
@@ -65,8 +70,12 @@ class FakeInflux:
     def probe(self) -> None:
         """As `Influx.probe`."""
         self.probes += 1
-        if self.error is not None:
-            raise self.error
+        if self.is_probe_held:
+            self.held_probes.append(Call([], self.settings.database))
+            self.held_probes[-1].wait()
+        error = self.error or self.probe_error
+        if error is not None:
+            raise error
 
     def call(self, number: int) -> Call:
         """The write of this number, counted from 0; waits until it has begun."""

@@ -1,0 +1,36 @@
+"""The data directory's note of the last reception time: trusted as far as it can be true."""
+
+from pathlib import Path
+
+import pytest
+
+from ods.directory import DataDirectory
+
+YEAR_2026_NS = 1_790_000_000_000_000_000
+YEAR_2200_NS = 7_258_118_400_000_000_000
+
+
+def noted(folder: Path, text: bytes) -> int:
+    """What is made of such a note."""
+    (folder / "clock").write_bytes(text)
+    return DataDirectory(folder).latest_ns()
+
+
+def test_the_last_reception_time_is_found_by_the_next_run(tmp_path: Path) -> None:
+    """So that times go on increasing though the clock was set back meanwhile."""
+    assert DataDirectory(tmp_path).latest_ns() == 0
+    DataDirectory(tmp_path).note_latest_ns(YEAR_2026_NS)
+    assert DataDirectory(tmp_path).latest_ns() == YEAR_2026_NS
+
+
+@pytest.mark.parametrize("later_ns", [0, 1, 2**63 - 1 - YEAR_2200_NS, 10**40])
+def test_a_note_of_a_time_beyond_the_year_2200_is_ignored(tmp_path: Path, later_ns: int) -> None:
+    """A damaged one: points would get times that no InfluxDB takes, for ever."""
+    assert noted(tmp_path, str(YEAR_2200_NS - 1).encode()) == YEAR_2200_NS - 1
+    assert noted(tmp_path, str(YEAR_2200_NS + later_ns).encode()) == 0
+
+
+@pytest.mark.parametrize("text", [b"", b"\0" * 19, b"17900000x", b"\xff", b"1" * 10_000])
+def test_a_note_that_is_no_time_is_ignored(tmp_path: Path, text: bytes) -> None:
+    """What a power cut may leave."""
+    assert noted(tmp_path, text) == 0
