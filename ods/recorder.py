@@ -79,13 +79,13 @@ class Recorder:
         """Close the segments, and compress them as far as there is time."""
         deadline = time.monotonic() + patience_seconds
         self._is_stopping = True
-        try:
-            closed = self._writer.submit(self._segments.close_all).get(timeout=patience_seconds)
-            for path in closed:
-                self._archiver.submit(_compress, path, deadline)
-            self._archiver.submit(int).get(timeout=max(0.0, deadline - time.monotonic()))
-        except (gevent.Timeout, OSError) as error:
-            log.warning("recordings: not all segments were closed: %s", error)
+        closed: list[Path] = []
+        if not self._writer.finish(lambda: closed.extend(self._segments.close_all()), patience_seconds):
+            log.warning("recordings: the disk does not answer; segments were left open")
+        for path in closed:
+            self._archiver.submit(_compress, path, deadline)
+        if not self._archiver.finish(int, max(0.0, deadline - time.monotonic())):
+            log.info("recordings: some segments are compressed at the next start")
         self._writer.stop()
         self._archiver.stop()
 

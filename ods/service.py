@@ -218,10 +218,8 @@ class Service:
         self._recorder.stop(RECORDER_STOP_SECONDS)
         self._supervisor.stop()
         self._influx.stop()
-        try:
-            self._note_time()
-            self._buffer_worker.submit(self._buffer.close).get(timeout=BUFFER_STOP_SECONDS)
-        except gevent.Timeout:
+        self._note_time()
+        if not self._buffer_worker.finish(self._buffer.close, BUFFER_STOP_SECONDS):
             log.warning("buffer: the disk does not answer; what was committed is safe")
         totals = self._ledger.totals()
         if totals.in_flight:

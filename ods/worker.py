@@ -16,6 +16,7 @@ from gevent.event import AsyncResult
 _P = ParamSpec("_P")
 _R = TypeVar("_R")
 
+_allocate_lock: Callable[[], Any] = monkey.get_original("_thread", "allocate_lock")
 _start_new_thread: Callable[..., int] = monkey.get_original("_thread", "start_new_thread")
 _SimpleQueue: Callable[[], Any] = monkey.get_original("queue", "SimpleQueue")
 
@@ -48,6 +49,17 @@ class Worker:
         returned: _R = self.submit(job, *args, **kwargs).get()
         return returned
 
+    def finish(self, job: Callable[[], object], seconds: float) -> bool:
+        """Queue a last job and wait for it at most so long, without the hub; returns whether it was done.
+
+        For the end of the process alone: everything else stands still meanwhile.
+        """
+        done = _allocate_lock()
+        done.acquire()
+        self.waiting += 1
+        self._jobs.put((_released(done, job), (), {}, AsyncResult()))
+        return bool(done.acquire(timeout=seconds))
+
     def stop(self) -> None:
         """End the thread after the jobs that are queued."""
         self._jobs.put(None)
@@ -69,3 +81,15 @@ class Worker:
                 result.set(value)
             else:
                 result.set_exception(error[1], error)
+
+
+def _released(lock: Any, job: Callable[[], object]) -> Callable[[], None]:
+    """A job that releases a lock when it has ended, however it did."""
+
+    def run() -> None:
+        try:
+            job()
+        finally:
+            lock.release()
+
+    return run

@@ -105,3 +105,24 @@ def test_stop_ends_the_thread_after_what_is_queued() -> None:
     queued = [worker.submit(lambda number=number: number) for number in range(100)]
     worker.stop()
     assert [one.get() for one in queued] == list(range(100))
+
+
+def test_a_last_job_is_waited_for_without_the_hub() -> None:
+    """At the end of the process nothing else is left to run; the jobs before it come first."""
+    worker, done = Worker("test"), []
+    worker.start()
+    worker.submit(done.append, 1)
+    assert worker.finish(lambda: done.append(2), 10.0)
+    assert done == [1, 2]
+    worker.stop()
+
+
+def test_a_last_job_that_does_not_end_is_given_up() -> None:
+    """A disk that does not answer must not keep ODS from ending."""
+    worker, held = Worker("test"), threading.Event()
+    worker.start()
+    try:
+        assert not worker.finish(held.wait, 0.01)
+    finally:
+        held.set()
+        worker.stop()
