@@ -2,8 +2,8 @@
 
 A batch is written to InfluxDB. One that InfluxDB does not confirm in time is committed to the buffer and answered,
 while its request runs on; only a failure begins an outage, and during one batches go straight to the buffer. What
-neither store takes is dropped, counted and refused. Each store is enough: nothing here waits for the one in order to
-use the other.
+neither store takes is dropped, counted and refused. Each store is enough: where one fails, the other is used. (A disk
+that hangs without failing does hold up a batch that InfluxDB is slow to confirm.)
 """
 
 import logging
