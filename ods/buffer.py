@@ -27,6 +27,7 @@ from typing import Any
 
 from sqlite_utils import Database
 
+from ods import failpoints
 from ods.disk import Disk
 from ods.errors import BufferFull, BufferUnavailable
 
@@ -186,6 +187,8 @@ class Buffer:
                 values,
             )
             _add(db, "pending", pods)
+            failpoints.reach("committing")
+        failpoints.reach("committed")
         assert row.lastrowid is not None
         self._highest_id = row.lastrowid
         return row.lastrowid

@@ -17,6 +17,8 @@ import gevent
 from gevent import socket as gsocket
 from gevent.hub import Waiter
 
+from ods import failpoints
+
 log = logging.getLogger(__name__)
 
 #: How much is read at a time. Bytes.
@@ -146,9 +148,11 @@ class Connection:
     def _receive(self) -> bytes | None:
         """What has arrived; None where there was nothing after all."""
         try:
-            return os.read(self._socket.fileno(), READ_BYTES)
+            data = os.read(self._socket.fileno(), READ_BYTES)
         except BlockingIOError:
             return None
+        failpoints.reach("read")
+        return data
 
     def _sweep(self, receiver: Receiver) -> None:
         """Read what has arrived already."""

@@ -12,6 +12,7 @@ from typing import Any
 import gevent
 from gevent.event import AsyncResult, Event
 
+from ods import failpoints
 from ods.availability import Availability
 from ods.buffer import Buffer, Row
 from ods.drain_progress import DrainProgress
@@ -161,6 +162,7 @@ class Drain:
             return True
         self._availability.confirmed(began)
         self.progress.count(sum([row.points for row in sound]), time.monotonic())
+        failpoints.reach("confirmed")
         self._confirmed.update(row.id for row in sound)
         self._delete_confirmed()
         return True

@@ -13,6 +13,8 @@ from collections.abc import Mapping
 from email.message import Message
 from typing import Any, NamedTuple
 
+from ods import failpoints
+
 #: More of an answer than this is not read. Bytes.
 ANSWER_BYTES = 64 * 1024
 
@@ -70,6 +72,7 @@ class Connections:
             if connection.sock is None:
                 connection.connect()
             connection.sock.sendall(self._head(target, len(body), headers) + body)
+            failpoints.reach("requested")
             begun = connection.sock.recv(ANSWER_BYTES)
             if _is_plain_204(begun):
                 self._idle.append(connection)

@@ -15,7 +15,7 @@ from typing import Any, NoReturn
 
 import configargparse
 
-from ods import __version__
+from ods import __version__, failpoints
 from ods.errors import SettingsError
 from ods.pods import ODS
 from ods.settings import InfluxSettings, ListenerSettings, Settings, default_directory
@@ -173,7 +173,7 @@ def _pods(given: Sequence[tuple[str, str]]) -> dict[str, str]:
 
 
 def _unknown_variables(parser: configargparse.ArgumentParser, environment: Mapping[str, str]) -> list[str]:
-    known = {variable for action in parser._actions for variable in _variables(action)}
+    known = {failpoints.VARIABLE, *(variable for action in parser._actions for variable in _variables(action))}
     unknown = sorted(name for name in environment if name.startswith(_ENVIRONMENT_PREFIX) and name not in known)
     return [f"{name} in the environment is no option of ODS; it is ignored" for name in unknown]
 

@@ -11,7 +11,7 @@ import logging
 
 import gevent
 
-from ods import __version__
+from ods import __version__, failpoints
 from ods.admission import Admission
 from ods.availability import Availability
 from ods.batch import Batch
@@ -229,6 +229,7 @@ class Service:
     def _keep(self, batch: Batch) -> None:
         """What becomes of every batch: it is written down, then stored."""
         self._recorder.record(batch.chunks)
+        failpoints.reach("recorded")
         self._store.keep(batch)
 
     def _tick(self) -> None:

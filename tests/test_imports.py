@@ -17,7 +17,7 @@ PACKAGE = ROOT / "ods"
 #: Every module of ODS, by the layer it belongs to. A new module is given its place here.
 LAYERS = {
     "words": {"ods", "errors", "clock", "ledger"},
-    "tools": {"worker", "supervisor", "disk", "directory", "logs"},
+    "tools": {"worker", "supervisor", "disk", "directory", "logs", "failpoints"},
     "protocol": {"protocol", "line_protocol", "recording"},
     "intake": {"encoder", "pods", "chunk", "batch", "events", "admission", "intake", "batcher"},
     "recorder": {"recorder", "segments"},

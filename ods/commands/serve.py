@@ -12,7 +12,7 @@ from collections.abc import Sequence  # noqa: E402
 
 import gevent  # noqa: E402
 
-from ods import logs  # noqa: E402
+from ods import failpoints, logs  # noqa: E402
 from ods.errors import SettingsError  # noqa: E402
 from ods.options import parse  # noqa: E402
 from ods.service import Service  # noqa: E402
@@ -23,6 +23,7 @@ def main(argv: Sequence[str]) -> int:
     """Serve. Returns the exit status: 0 stopped, 1 failed, 2 a wrong option."""
     try:
         settings = parse(argv, os.environ)
+        failpoints.arm(os.environ.get(failpoints.VARIABLE))
     except SettingsError as error:
         print(f"ods: {error}", file=sys.stderr)
         return 2
