@@ -11,7 +11,8 @@ class Batch:
     """Chunks in their order of arrival, sealed."""
 
     def __init__(self, chunks: Sequence[Chunk]) -> None:
-        self.chunks = chunks
+        self.chunks: Sequence[Chunk] = chunks
+        self.fate = Fate.IN_FLIGHT
         self.lines = b"".join([chunk.lines for chunk in chunks])
         self.first_ns = min([chunk.first_ns for chunk in chunks])
         #: When the oldest of it was read. Monotonic clock, seconds.
@@ -22,6 +23,11 @@ class Batch:
             if chunk.points:
                 self.pods[chunk.pod] += chunk.points
 
+    def forget(self) -> None:
+        """Let go of the bytes, which nobody needs any more."""
+        self.chunks, self.lines = (), b""
+
     def settle(self, fate: Fate) -> None:
         """Say of every chunk what became of it."""
+        self.fate = fate
         settle(self.chunks, fate)

@@ -16,8 +16,8 @@ from ods import failpoints
 from ods.availability import Availability
 from ods.buffer import Buffer, Row
 from ods.drain_progress import DrainProgress
-from ods.errors import BufferUnavailable, Rejected, Unavailable
-from ods.influx import Influx
+from ods.errors import BufferUnavailable, InfluxError, Rejected, Suspect, Unavailable
+from ods.influx import WRITE_SECONDS, Influx
 from ods.ledger import Fate, Ledger
 from ods.sift import Sifter
 from ods.supervisor import Supervisor
@@ -29,6 +29,12 @@ log = logging.getLogger(__name__)
 PROBE_EVERY_SECONDS = 0.5
 #: At most so many of these questions run at once.
 PROBES = 20
+#: Where rows are not confirmed within this time, InfluxDB is asked whether it is there; and when it has answered, it
+#: has this long to answer for the rows too, before they are sent again. Seconds.
+PATIENCE_SECONDS = 1.0
+GRACE_SECONDS = 0.25
+#: How long to wait before rows that InfluxDB has failed over are sent once more. Seconds.
+SUSPECT_SECONDS = 0.5
 #: How long to wait after the buffer failed. Seconds.
 BUFFER_RETRY_SECONDS = 1.0
 #: Rows are joined up to this many points, or to this size as stored, in bytes.
@@ -58,6 +64,9 @@ class Drain:
         self._wake = Event()
         #: Confirmed rows whose delete is under way, or has to be tried again.
         self._confirmed: set[int] = set()
+        #: The first of the rows that InfluxDB failed over last.
+        self._suspect: int | None = None
+        self._patience_seconds = PATIENCE_SECONDS
         self.progress = DrainProgress(
             availability=availability, ledger=ledger, sifted=lambda: (sifter.confirmed, sifter.quarantined)
         )
@@ -80,18 +89,24 @@ class Drain:
                 self._drain(answered_at)
             except BufferUnavailable as error:
                 log.debug("drain: %s", error.reason)
+                if answered_at is not None:  # no row can tell; live points need no buffer
+                    self._availability.confirmed(answered_at)
                 gevent.sleep(BUFFER_RETRY_SECONDS)
             answered_at = None
             if not self._availability.is_available:
                 gevent.sleep(PROBE_EVERY_SECONDS)
 
-    def _wait_for_answer(self) -> float:
+    def _wait_for_answer(self, unless: gevent.Greenlet | None = None) -> float:
         """Ask InfluxDB whether it would take a write, again and again; returns when that was asked which it answered.
+
+        Nothing more is asked, and nothing answered, once the greenlet given has ended.
 
         A question runs on while others are asked: a server that answers slowly is one that answers, and a connection
         that is dead must not hide that the server is back.
         """
         answered: AsyncResult = AsyncResult()
+        if unless is not None:
+            unless.link(lambda _: answered.set(time.monotonic()))
         probes: list[gevent.Greenlet] = []
         try:
             while not answered.ready():
@@ -102,6 +117,7 @@ class Drain:
         finally:
             gevent.killall(probes, block=False)
         began: float = answered.get()
+        self._patience_seconds = PATIENCE_SECONDS
         return began
 
     def _probe(self, answered: AsyncResult) -> None:
@@ -120,6 +136,8 @@ class Drain:
         does the probe where no row waits.
         """
         following = self._fetch(())
+        if answered_at is not None and not gevent.wait([following], timeout=BUFFER_RETRY_SECONDS):
+            self._availability.confirmed(answered_at)  # the disk hangs, and live points need no buffer
         while rows := following.get():
             self.progress.begin(time.monotonic())
             following = self._fetch(rows)
@@ -150,15 +168,13 @@ class Drain:
             return True
         began = time.monotonic()
         try:
-            body = b"".join([row.payload for row in sound])
-            self._influx.write(body, database=sound[0].database, is_gzip=True)
+            self._write(b"".join([row.payload for row in sound]), sound[0].database)
         except Unavailable as error:
             self._availability.failed(began, error)
             return False
-        except Rejected as error:
+        except (Rejected, Suspect) as error:
             self._availability.confirmed(began)
-            self._leave_to_sifter(sound, error.reason)
-            self.progress.count(0, time.monotonic())
+            self._put_by(sound, error)
             return True
         self._availability.confirmed(began)
         self.progress.count(sum([row.points for row in sound]), time.monotonic())
@@ -166,6 +182,39 @@ class Drain:
         self._confirmed.update(row.id for row in sound)
         self._delete_confirmed()
         return True
+
+    def _write(self, body: bytes, database: str) -> None:
+        """Write, and once more on another connection where the one in use turns out to be dead: a line that was cut may
+        leave it without an answer for as long as a request may take. Raises InfluxError.
+        """
+        began = time.monotonic()
+        request = gevent.Greenlet.spawn(_outcome, self._influx, body, database)
+        try:
+            request.join(self._patience_seconds)
+            if not request.ready():
+                self._wait_for_answer(unless=request)
+                request.join(GRACE_SECONDS)
+            if request.ready():
+                error: InfluxError | None = request.get()
+            else:
+                self._patience_seconds = WRITE_SECONDS  # not a third time: it may be slow
+                error = _outcome(self._influx, body, database)
+        finally:
+            request.kill(block=False)
+        if error is not None:
+            raise error
+        self._patience_seconds = max(PATIENCE_SECONDS, 2 * (time.monotonic() - began))
+
+    def _put_by(self, rows: list[Row], error: InfluxError) -> None:
+        """Rows that InfluxDB does not take while it takes others; once more where it may have been chance."""
+        if isinstance(error, Suspect) and rows[0].id != self._suspect:
+            log.debug("drain: %d rows are sent once more: %s", len(rows), error.reason)
+            self._suspect = rows[0].id
+            self._wake.set()
+            gevent.sleep(SUSPECT_SECONDS)
+        else:
+            self._leave_to_sifter(rows, error.reason)
+        self.progress.count(0, time.monotonic())
 
     def _leave_to_sifter(self, rows: list[Row], reason: str) -> None:
         self._worker.run(self._buffer.mark_rejected, [row.id for row in rows], reason)
@@ -181,3 +230,12 @@ class Drain:
     def _give_back(self) -> None:
         while self._buffer.free_pages and not self._wake.is_set():
             self._worker.run(self._buffer.give_back)
+
+
+def _outcome(influx: Influx, body: bytes, database: str) -> InfluxError | None:
+    """Write; returns the error, for whoever has not given up on it."""
+    try:
+        influx.write(body, database=database, is_gzip=True)
+    except InfluxError as error:
+        return error
+    return None

@@ -4,6 +4,7 @@ OdsError
 ├── SettingsError          an option is wrong: say so in one line and stop (exit status 2)
 ├── InfluxError            a batch was not confirmed
 │   ├── Unavailable        keep the batch, try again, tell the operator
+│   ├── Suspect            keep the batch, go on with others; when it fails again, look for bad lines in it
 │   └── Rejected           some lines of the batch are bad: find them, quarantine them, store the rest
 └── BufferUnavailable      the batch was not committed
     └── BufferFull         there is no room for it; what is in the buffer is safe
@@ -37,6 +38,10 @@ class Unavailable(InfluxError):
         super().__init__(reason)
         self.advice = advice
         self.retry_after_seconds = retry_after_seconds
+
+
+class Suspect(InfluxError):
+    """InfluxDB failed over this batch (5xx, a reset, silence) and confirmed another write right afterwards."""
 
 
 class Rejected(InfluxError):

@@ -16,9 +16,10 @@ class Events:
         self._clock = clock
         self._forward = forward
 
-    def emit(self, pod: Pod, event: str, detail: str) -> None:
-        """Note an event of a pod, as of now."""
+    def emit(self, pod: Pod, event: str, detail: str) -> bytes:
+        """Note an event of a pod, as of now; returns its line."""
         time_ns = int(pod.take_times(self._clock.now_ns(), 1)[0])
         lines = event_line(event, detail, pod.tag, time_ns).encode()
         now = time.monotonic()
         self._forward(Chunk(pod=pod.name, points=0, lines=lines, first_ns=time_ns, last_ns=time_ns, received_at=now))
+        return lines

@@ -1,11 +1,13 @@
 """InfluxDB 1.x and what takes its writes: the only module that speaks to it, and the only one that imports `influxdb`.
 
-Every answer becomes one of three outcomes: confirmed (returns), `Unavailable` (keep, try again), `Rejected` (some lines
-are bad). Writes do not go through the client of `influxdb`: its `request` takes twice the time, and its exceptions of
-5xx carry neither status nor `Retry-After`. Databases are created by it.
+Every answer becomes one of four outcomes: confirmed (returns), `Unavailable` (keep, try again), `Rejected` (some lines
+are bad), `Suspect` (the server failed over this batch and took another one). A body that is too large for the server is
+sent in halves. Writes do not go through the client of `influxdb`: its `request` takes twice the time, and its
+exceptions of 5xx carry neither status nor `Retry-After`. Databases are created by it.
 """
 
 import base64
+import gzip
 import http.client
 import json
 import logging
@@ -20,7 +22,7 @@ from influxdb import InfluxDBClient
 from influxdb.exceptions import InfluxDBClientError, InfluxDBServerError
 
 from ods import __version__
-from ods.errors import InfluxError, Rejected, Unavailable
+from ods.errors import InfluxError, Rejected, Suspect, Unavailable
 from ods.influx_http import Answer, Connections
 from ods.settings import InfluxSettings
 
@@ -28,8 +30,11 @@ log = logging.getLogger(__name__)
 
 #: The longest that one request may take. Seconds.
 WRITE_SECONDS = 10.0
-#: A comment: passes authentication and the choice of the database, stores nothing, is answered 204 by InfluxDB 1.6.
+#: A comment: passes authentication and the choice of the database and stores nothing. InfluxDB 1.x, 2.x and
+#: VictoriaMetrics answer it 204; InfluxDB 3.x says 400 ("incoming write was empty").
 PROBE = b"# is anybody there\n"
+#: How long a write that is to show whether the server takes writes at all may take. Seconds.
+WITNESS_SECONDS = 2.5
 
 _CREDENTIALS_ADVICE = "check --influx-user and --influx-pass (or --influx-pass-file)"
 
@@ -40,6 +45,8 @@ class Influx:
     def __init__(self, settings: InfluxSettings) -> None:
         self.settings = settings
         self._connections: Connections | None = None
+        #: A point of ODS's own that may be written at any time, again and again.
+        self.witness = PROBE
         credentials = base64.b64encode(f"{settings.user}:{settings.password}".encode()).decode()
         self._headers = {
             "Authorization": f"Basic {credentials}",
@@ -61,35 +68,85 @@ class Influx:
             self._connections = None
 
     def write(self, lines: bytes, *, database: str, is_gzip: bool = False) -> None:
-        """Write a batch; returns once InfluxDB has confirmed it. Raises Unavailable or Rejected."""
+        """Write a batch; returns once InfluxDB has confirmed it. Raises Unavailable, Suspect or Rejected."""
         try:
-            self._post(lines, database, is_gzip, WRITE_SECONDS)
+            self._post(lines, database, is_gzip=is_gzip)
         except _DatabaseMissing:
             self._create(database)
-            self._post(lines, database, is_gzip, WRITE_SECONDS)
+            self._post(lines, database, is_gzip=is_gzip)
+        except _TooLarge as error:
+            self._write_in_halves(gzip.decompress(lines) if is_gzip else lines, database, error)
+        except _Failed as error:
+            if self._takes_others(database):
+                raise Suspect(error.reason) from error
+            raise
+
+    def _write_in_halves(self, lines: bytes, database: str, error: InfluxError) -> None:
+        middle = _middle(lines)
+        if middle:
+            self.write(lines[:middle], database=database)
+            self.write(lines[middle:], database=database)
+        elif self._takes_others(database):
+            raise Rejected(error.reason) from error
+        else:
+            raise error
 
     def probe(self) -> None:
-        """Ask whether a write would be taken, without writing. Raises Unavailable when not."""
+        """Ask whether a write would be taken. Raises Unavailable when not."""
+        database = self.settings.database
         try:
-            self._post(PROBE, self.settings.database, False, WRITE_SECONDS)
-        except _DatabaseMissing:
-            self._create(self.settings.database)
+            self._ask(PROBE, database)
+        except Rejected:
+            self._ask_with_a_point(database)
+
+    def _ask_with_a_point(self, database: str) -> None:
+        try:
+            self._ask(self.witness, database)
         except Rejected as error:
             raise Unavailable(
                 f"it answers every write with: {error.reason}", advice="check that it is an InfluxDB (--influx-path)"
             ) from error
 
-    def _post(self, lines: bytes, database: str, is_gzip: bool, timeout_seconds: float) -> None:
+    def _ask(self, lines: bytes, database: str) -> None:
+        """On a connection of its own: those that are kept open may be dead without a sign."""
+        try:
+            self._post(lines, database, is_fresh=True)
+        except _DatabaseMissing:
+            self._create(database)
+
+    def _takes_others(self, database: str) -> bool:
+        """Whether a write other than one that has just failed is taken; a server that refuses the line has read it."""
+        try:
+            self._post(self.witness, database, timeout_seconds=WITNESS_SECONDS, is_fresh=True)
+        except Unavailable:
+            return False
+        except Rejected:
+            return True
+        return True
+
+    def _post(
+        self,
+        lines: bytes,
+        database: str,
+        *,
+        is_gzip: bool = False,
+        timeout_seconds: float | None = None,
+        is_fresh: bool = False,
+    ) -> None:
         if self._connections is None:
             raise Unavailable("not started")
         url = f"{self._prefix}/write?db={quote(database, safe='')}&precision=ns"
         headers = self._headers | {"Content-Encoding": "gzip"} if is_gzip else self._headers
+        timeout_seconds = timeout_seconds or WRITE_SECONDS
         try:
             with gevent.Timeout(timeout_seconds):
-                answer = self._connections.post(url, lines, headers)
+                answer = self._connections.post(url, lines, headers, is_fresh=is_fresh)
         except gevent.Timeout as error:
-            raise Unavailable(f"no answer within {timeout_seconds:.0f} s") from error
-        except (http.client.HTTPException, OSError, UnicodeError) as error:
+            self._connections.close()  # what is idle may be as dead
+            raise _Failed(f"no answer within {timeout_seconds:.0f} s") from error
+        except (http.client.HTTPException, ConnectionResetError, BrokenPipeError) as error:
+            raise _Failed(_in_words(error)) from error
+        except (OSError, UnicodeError) as error:
             raise Unavailable(_in_words(error)) from error
         if answer.status != 204:
             raise _meaning(answer)
@@ -116,7 +173,8 @@ class Influx:
         except (gevent.Timeout, InfluxDBClientError, InfluxDBServerError, requests.RequestException) as error:
             raise Unavailable(
                 f"database {database!r} does not exist and could not be created: {_in_words(error)}",
-                advice=f"create it: influx -execute 'CREATE DATABASE \"{database}\"'",
+                advice=f"create it: influx -execute 'CREATE DATABASE \"{database}\"' (InfluxDB 2.x: a bucket of this "
+                "name, and a token that may write to it)",
             ) from error
         finally:
             client.close()
@@ -127,20 +185,51 @@ class _DatabaseMissing(Unavailable):
     """404, and the body says that it is the database."""
 
 
+class _Failed(Unavailable):
+    """The server failed, or was not heard of again, over a batch that had reached it: it may be the batch's fault."""
+
+
+class _TooLarge(Unavailable):
+    """413: the body is larger than the server takes."""
+
+
+#: What a 404 says of a missing database: InfluxDB 1.x; 2.x, which maps a database to a bucket.
+_MISSING = ("database not found", "no dbrp mapping found", "bucket not found")
+#: A 400 or 422 of InfluxDB 3.x that is not about lines: too many databases, a deleted one, credentials with a colon.
+_NOT_ABOUT_LINES = {
+    "would exceed limit of": "delete a database, or raise its limit",
+    "soft-deleted database": "name another database (--influx-name), or bring that one back",
+    "Authorization header was malformed": _CREDENTIALS_ADVICE,
+}
+
+
 def _meaning(answer: Answer) -> InfluxError:
     """What an answer other than 204 means."""
     status, reason = answer.status, _reason(answer)
-    if status == 404 and "database not found" in reason:
+    if status == 404 and any(sign in reason for sign in _MISSING):
         return _DatabaseMissing(reason)
+    if status in (400, 422):
+        for sign, advice in _NOT_ABOUT_LINES.items():
+            if sign in reason:
+                return Unavailable(reason, advice=advice)
     if status in (400, 422):
         return Rejected(reason)
     if status in (401, 403):
         return Unavailable(f"it refuses the user or the password: {reason}", advice=_CREDENTIALS_ADVICE)
     if status == 413:
-        return Unavailable(reason, advice="raise max-body-size in InfluxDB's configuration")
+        return _TooLarge(reason, advice="raise max-body-size in InfluxDB's configuration")
     if status < 400 or status == 404:
         return Unavailable(reason, advice="check --influx-host, --influx-port and --influx-path: is this an InfluxDB?")
-    return Unavailable(reason, retry_after_seconds=_retry_after_seconds(answer))
+    retry_after_seconds = _retry_after_seconds(answer)
+    if status >= 500 and not retry_after_seconds:
+        return _Failed(reason)
+    return Unavailable(reason, retry_after_seconds=retry_after_seconds)
+
+
+def _middle(lines: bytes) -> int:
+    """Where to cut into two bodies of whole lines; 0 where there is but one line."""
+    middle = lines.find(b"\n", len(lines) // 2) + 1
+    return middle if 0 < middle < len(lines) else lines.rfind(b"\n", 0, max(0, len(lines) // 2)) + 1
 
 
 def _reason(answer: Answer) -> str:
@@ -150,7 +239,9 @@ def _reason(answer: Answer) -> str:
         try:
             decoded = json.loads(text)
             text = str(decoded.get("error") or decoded.get("message") or text)
-        except (ValueError, AttributeError, RecursionError):
+            if isinstance(lines := decoded.get("data"), list):  # InfluxDB 3.x: what is wrong, line by line
+                text = f"{text}: {lines[0]['error_message']}"
+        except (ValueError, AttributeError, LookupError, TypeError, RecursionError):
             pass
     return f"HTTP {answer.status} {' '.join(text.split())[:300]}".strip()
 

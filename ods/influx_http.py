@@ -36,12 +36,13 @@ class Connections:
         self._tls = ssl.create_default_context() if is_tls else None
         self._idle: list[http.client.HTTPConnection] = []
 
-    def post(self, target: str, body: bytes, headers: Mapping[str, str]) -> Answer:
+    def post(self, target: str, body: bytes, headers: Mapping[str, str], *, is_fresh: bool = False) -> Answer:
         """Send and wait for the answer. Raises OSError or http.client.HTTPException.
 
         A connection that was idle may have been closed by the server at any time since: then another one is tried.
+        It may also be dead without a sign; with `is_fresh` none of them is used.
         """
-        while self._idle:
+        while self._idle and not is_fresh:
             connection = self._idle.pop()
             try:
                 return self._post(connection, target, body, headers)
@@ -71,9 +72,7 @@ class Connections:
         try:
             if connection.sock is None:
                 connection.connect()
-            connection.sock.sendall(self._head(target, len(body), headers) + body)
-            failpoints.reach("requested")
-            begun = connection.sock.recv(ANSWER_BYTES)
+            begun = _exchange(connection.sock, self._head(target, len(body), headers) + body)
             if _is_plain_204(begun):
                 self._idle.append(connection)
                 return Answer(204, Message(), b"")
@@ -89,6 +88,26 @@ class Connections:
         else:
             connection.close()
         return answer
+
+
+def _exchange(sock: socket.socket, request: bytes) -> bytes:
+    """Send a request; returns the beginning of the answer.
+
+    A server may refuse a large body by its head alone (413), and close: that the rest could not be sent is then less
+    than what it has said.
+    """
+    try:
+        sock.sendall(request)
+    except ConnectionError as error:
+        try:
+            begun = sock.recv(ANSWER_BYTES)
+        except OSError:
+            begun = b""
+        if not begun:
+            raise error
+        return begun
+    failpoints.reach("requested")
+    return sock.recv(ANSWER_BYTES)
 
 
 def _is_plain_204(begun: bytes) -> bool:

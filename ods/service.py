@@ -163,6 +163,7 @@ class Service:
         for worker in (self._buffer_worker, self._notes):
             worker.start()
         self._influx.start()
+        self._influx.witness = self._events.emit(self._ods, "started", __version__)
         opened = self._buffer_worker.submit(self._buffer.open)
         self._recorder.start(self._supervisor)
         self._batcher.start()

@@ -5,6 +5,7 @@ A rejected batch waits in the buffer. Its lines are sorted by series and halved 
 """
 
 import logging
+import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from itertools import groupby
@@ -14,7 +15,7 @@ from gevent.event import Event
 
 from ods.availability import Availability
 from ods.buffer import BadLine, Buffer, Row
-from ods.errors import BufferUnavailable, Rejected, Unavailable
+from ods.errors import BufferUnavailable, Rejected, Suspect, Unavailable
 from ods.influx import Influx
 from ods.ledger import Fate, Ledger
 from ods.line_protocol import is_event, pod_of, series_of, time_of
@@ -28,10 +29,16 @@ RETRY_SECONDS = 1.0
 #: This many series are remembered as bad, to be tried apart from the others at once.
 REMEMBERED_SERIES = 10_000
 
+#: Lines that InfluxDB fails over (5xx, silence) are sent so often before it is taken for theirs, at this interval.
+SUSPECT_TRIES = 3
+SUSPECT_SECONDS = 0.5
+
 #: A series conflicts with what InfluxDB has of it, from one end to the other unless a shard (a week) ends between.
-_WHOLE_SERIES = "field type conflict"
-#: Where the newest line of a series is too old, so are all.
-_TOO_OLD = "beyond retention policy"
+#: InfluxDB 1.x and 2.x; 3.x.
+_WHOLE_SERIES = re.compile("field type conflict|invalid column type")
+#: Where the newest line of a series is too old, so are all. InfluxDB 1.x and 2.x; where one of these limits the future
+#: too ("or outside permissible write window"), that cannot be said.
+_TOO_OLD = re.compile("beyond retention policy(?!.*write window)|outside retention policy")
 
 
 def find_bad_lines(
@@ -81,9 +88,9 @@ def _is_all_bad(lines: Sequence[str], reason: str, write: Callable[[Sequence[str
     if len(lines) == 1:
         return True
     oldest, newest = min(lines, key=time_of), max(lines, key=time_of)
-    if _WHOLE_SERIES in reason:
+    if _WHOLE_SERIES.search(reason):
         return _is_bad(oldest, write) and _is_bad(newest, write)
-    return _TOO_OLD in reason and _is_bad(newest, write)
+    return _TOO_OLD.search(reason) is not None and _is_bad(newest, write)
 
 
 def _is_bad(line: str, write: Callable[[Sequence[str]], None]) -> bool:
@@ -136,10 +143,14 @@ class Sifter:
             self._wake.wait()
             self._wake.clear()
             try:
-                while (row := self._worker.run(self._buffer.rejected)) is not None:
+                while self._availability.is_available and (row := self._worker.run(self._buffer.rejected)) is not None:
                     self._sift(row)
             except (Unavailable, BufferUnavailable) as error:
                 log.debug("sift: %s", error)
+                gevent.sleep(RETRY_SECONDS)
+                self._wake.set()
+                continue
+            if not self._availability.is_available:
                 gevent.sleep(RETRY_SECONDS)
                 self._wake.set()
                 continue
@@ -147,8 +158,18 @@ class Sifter:
             self._sifted()
 
     def _sift(self, row: Row) -> None:
+        tries_left = SUSPECT_TRIES
+
         def write(lines: Sequence[str]) -> None:
-            self._influx.write("\n".join(lines).encode(), database=row.database)
+            nonlocal tries_left
+            while True:
+                try:
+                    return self._influx.write("\n".join(lines).encode(), database=row.database)
+                except Suspect as error:
+                    tries_left -= 1
+                    if tries_left <= 0:
+                        raise Rejected(error.reason) from error
+                    gevent.sleep(SUSPECT_SECONDS)
 
         try:
             lines = row.lines()

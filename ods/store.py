@@ -2,8 +2,7 @@
 
 A batch is written to InfluxDB. One that InfluxDB does not confirm in time is committed to the buffer and answered,
 while its request runs on; only a failure begins an outage, and during one batches go straight to the buffer. What
-neither store takes is dropped, counted and refused. Each store is enough: where one fails, the other is used. (A disk
-that hangs without failing does hold up a batch that InfluxDB is slow to confirm.)
+neither store takes is dropped, counted and refused. Each store is enough: where one fails or hangs, the other decides.
 """
 
 import logging
@@ -11,11 +10,12 @@ import time
 from collections.abc import Callable
 
 import gevent
+from gevent.event import AsyncResult
 
 from ods.availability import Availability
 from ods.batch import Batch
 from ods.buffer import Buffer
-from ods.errors import BufferUnavailable, InfluxError, Rejected, Unavailable
+from ods.errors import BufferUnavailable, InfluxError, Rejected, Suspect, Unavailable
 from ods.influx import Influx
 from ods.ledger import Fate, Ledger
 from ods.supervisor import Supervisor
@@ -27,6 +27,9 @@ log = logging.getLogger(__name__)
 PATIENCE_SECONDS = 0.25
 #: This many requests of batches that are in the buffer already may run on.
 OVERDUE_WRITES = 8
+
+#: Stands for the answer to a batch that was not sent, and that the buffer did not take.
+_NOT_SENT = Unavailable("it is away")
 
 
 class StoreManager:
@@ -58,24 +61,22 @@ class StoreManager:
         """Give a batch its fate; returns when that is done, and the replies of its chunks are on their way."""
         if not batch.lines:
             batch.settle(Fate.STORED)
-        elif not self._availability.is_available:
-            if not self._commit(batch):
-                self._drop(batch)
-        elif self._overdue < OVERDUE_WRITES:
-            self._write(batch)
-        elif not self._commit(batch):
-            self._conclude(self._request(batch), batch)
+            return
+        request = self._send(batch) if self._is_to_be_sent else None
+        if request is not None:
+            request.join(max(0.0, batch.read_at + PATIENCE_SECONDS - time.monotonic()))
+            if request.ready():
+                self._conclude(request.value, batch)
+                return
+            self._count_overdue(request)
+        self._commit_meanwhile(batch, request)
 
-    def _write(self, batch: Batch) -> None:
-        request = self._supervisor.spawn("request", self._request, batch)
-        try:
-            error = request.get(timeout=max(0.0, batch.read_at + PATIENCE_SECONDS - time.monotonic()))
-        except gevent.Timeout:
-            self._overdue += 1
-            row_id = self._commit(batch, is_claimed=True)
-            request.link(lambda ended: self._finish_overdue(ended, batch, row_id))
-        else:
-            self._conclude(error, batch)
+    @property
+    def _is_to_be_sent(self) -> bool:
+        return self._availability.is_available and self._overdue < OVERDUE_WRITES
+
+    def _send(self, batch: Batch) -> gevent.Greenlet:
+        return self._supervisor.spawn("request", self._request, batch)
 
     def _request(self, batch: Batch) -> InfluxError | None:
         """Write to InfluxDB; returns the error, so that a late one is not lost."""
@@ -85,23 +86,61 @@ class StoreManager:
         except Unavailable as error:
             self._availability.failed(began, error)
             return error
-        except Rejected as error:
+        except (Rejected, Suspect) as error:
             self._availability.confirmed(began)
             return error
         self._availability.confirmed(began)
         return None
 
+    def _count_overdue(self, request: gevent.Greenlet) -> None:
+        def ended(_: gevent.Greenlet) -> None:
+            self._overdue -= 1
+
+        self._overdue += 1
+        request.link(ended)
+
+    def _commit_meanwhile(self, batch: Batch, request: gevent.Greenlet | None) -> None:
+        """Commit a batch that InfluxDB has not confirmed; what comes first decides, for either store may hang."""
+        commit = self._submit(batch, is_claimed=request is not None)
+        while not commit.ready():
+            under_way = [] if request is None or request.ready() else [request]
+            gevent.wait([commit, *under_way], timeout=PATIENCE_SECONDS, count=1)
+            if commit.ready():
+                break
+            if request is None and self._is_to_be_sent:
+                request = self._send(batch)
+                self._count_overdue(request)
+            elif request is not None and request.successful() and request.value is None:
+                self._stored(batch)
+                batch.forget()
+                commit.rawlink(lambda done: self._take_back(done, batch))
+                return
+        row_id = self._committed(commit, batch)
+        if request is not None:
+            request.link(lambda ended: self._finish_overdue(ended, batch, row_id))
+        elif row_id is None:
+            self._conclude(self._request(batch) if self._availability.is_available else _NOT_SENT, batch)
+
     def _conclude(self, error: InfluxError | None, batch: Batch) -> None:
-        """InfluxDB has answered a batch that is nowhere else."""
+        """InfluxDB has answered, or was not asked, and the batch is nowhere else."""
         if error is None:
-            self._ledger.move(batch.pods, Fate.IN_FLIGHT, Fate.STORED)
-            batch.settle(Fate.STORED)
-        elif not self._commit(batch, rejected=error.reason if isinstance(error, Rejected) else None):
-            self._drop(batch)
+            self._stored(batch)
+        elif error is _NOT_SENT or not self._commit(batch, error):
+            self._ledger.move(batch.pods, Fate.IN_FLIGHT, Fate.DROPPED)
+            batch.settle(Fate.DROPPED)
+
+    def _stored(self, batch: Batch) -> None:
+        self._ledger.move(batch.pods, Fate.IN_FLIGHT, Fate.STORED)
+        batch.settle(Fate.STORED)
+
+    def _take_back(self, commit: AsyncResult, batch: Batch) -> None:
+        """A batch was committed after InfluxDB had confirmed it."""
+        if commit.successful() and commit.value is not None:
+            self._ledger.move(batch.pods, Fate.STORED, Fate.PENDING)
+            self._supervisor.spawn("late commit", self._resolve, None, commit.value)
 
     def _finish_overdue(self, ended: gevent.Greenlet, batch: Batch, row_id: int | None) -> None:
         """InfluxDB has answered a batch that is in the buffer already, or could not be put there."""
-        self._overdue -= 1
         if not ended.successful() or isinstance(ended.value, gevent.GreenletExit):
             return  # nothing is known of it: its row is left to the next start
         error: InfluxError | None = ended.value
@@ -121,18 +160,31 @@ class StoreManager:
         self._worker.run(self._buffer.release, row_id)
         self._backlog_grew()
 
-    def _commit(self, batch: Batch, *, rejected: str | None = None, is_claimed: bool = False) -> int | None:
-        """Put a batch into the buffer; returns its row, None where the buffer did not take it."""
+    def _commit(self, batch: Batch, error: InfluxError) -> bool:
+        """Put a batch that InfluxDB has not taken into the buffer; returns whether the buffer took it."""
+        rejected = error.reason if isinstance(error, Rejected) else None
+        return self._committed(self._submit(batch, rejected=rejected), batch) is not None
+
+    def _submit(self, batch: Batch, *, rejected: str | None = None, is_claimed: bool = False) -> AsyncResult:
+        return self._worker.submit(self._append, batch, rejected, is_claimed)
+
+    def _append(self, batch: Batch, rejected: str | None, is_claimed: bool) -> int | None:
+        """On the buffer's thread. None where InfluxDB has confirmed the batch since."""
+        if batch.fate is Fate.STORED:
+            return None
+        return self._buffer.append(
+            batch.lines,
+            database=self._database,
+            pods=batch.pods,
+            first_ns=batch.first_ns,
+            rejected=rejected,
+            is_claimed=is_claimed,
+        )
+
+    def _committed(self, commit: AsyncResult, batch: Batch) -> int | None:
+        """Wait for the buffer; returns the row of the batch, None where the buffer did not take it."""
         try:
-            row_id = self._worker.run(
-                self._buffer.append,
-                batch.lines,
-                database=self._database,
-                pods=batch.pods,
-                first_ns=batch.first_ns,
-                rejected=rejected,
-                is_claimed=is_claimed,
-            )
+            row_id: int = commit.get()
         except BufferUnavailable as error:
             self._say_trouble(error.reason)
             return None
@@ -141,11 +193,6 @@ class StoreManager:
         batch.settle(Fate.PENDING)
         self._backlog_grew()
         return row_id
-
-    def _drop(self, batch: Batch) -> None:
-        """Neither store takes it."""
-        self._ledger.move(batch.pods, Fate.IN_FLIGHT, Fate.DROPPED)
-        batch.settle(Fate.DROPPED)
 
     def _say_trouble(self, reason: str) -> None:
         if reason and not self._buffer_trouble:

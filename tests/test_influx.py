@@ -4,6 +4,9 @@
 """
 
 import gzip
+import json
+import socket
+import threading
 import time
 from collections.abc import Callable, Iterator
 from email.utils import formatdate
@@ -20,6 +23,7 @@ from hypothesis import strategies as st
 from ods.settings import InfluxSettings
 
 LINES = "accel_x,pod=a value=1.5 1700000000000000000\n"
+WITNESS = b"ods_event witness=1"
 PASSWORD = "s3cret-Password"
 NOT_FOUND = '{"error":"database not found: \\"ods\\""}'
 CREATED = answer(200, '{"results":[{"statement_id":0}]}')
@@ -131,7 +135,101 @@ def test_every_other_answer_means_unavailable(
     assert in_reason in outcome.reason
     assert in_advice in outcome.advice
     assert outcome.reason != ""
-    assert len(server.requests) == 1, "the client must not repeat by itself"
+    assert [request.body for request in server.requests].count(LINES.encode()) == 1, "it must not repeat by itself"
+
+
+@pytest.mark.parametrize("given", [answer(500, "engine: no"), answer(502), answer(599), RESET, CLOSE], ids=repr)
+def test_a_server_that_fails_over_a_batch_and_takes_another_makes_it_suspect(
+    write: Write, server: AnsweringServer, given: bytes | str
+) -> None:
+    """It may be the batch's fault; no outage, for others pass."""
+    server.will_answer(given, answer(204))
+    assert write().name == "Suspect"
+    assert [request.body for request in server.requests] == [LINES.encode(), WITNESS]
+
+
+def test_silence_over_a_batch_makes_it_suspect_where_another_is_taken(write: Write, server: AnsweringServer) -> None:
+    server.will_answer(SILENCE, answer(204))
+    assert write(WRITE_SECONDS=0.2).name == "Suspect"
+
+
+@pytest.mark.parametrize("status", [429, 500, 503])
+def test_a_server_that_says_when_to_come_back_is_not_asked_again(
+    write: Write, server: AnsweringServer, status: int
+) -> None:
+    server.will_answer(answer(status, Retry_After="5"), answer(204))
+    assert (write().name, len(server.requests)) == ("Unavailable", 1)
+
+
+@pytest.mark.parametrize("is_gzip", [False, True])
+def test_a_body_that_is_too_large_is_sent_in_halves(write: Write, server: AnsweringServer, is_gzip: bool) -> None:
+    lines = "".join(f"m{number} value=1 {number}\n" for number in range(64))
+    server.will_answer(answer(413), answer(413), answer(204), answer(204), answer(204))
+    assert write(lines, is_gzip=is_gzip).name == RETURNED
+    assert b"".join(request.body for request in server.requests[2:]).decode() == lines
+    assert [request.body[-1:] for request in server.requests[1:]] == [b"\n"] * 4, "bodies of whole lines"
+    assert len(server.requests) == 5
+
+
+def test_a_line_that_is_too_large_by_itself_is_bad(write: Write, server: AnsweringServer) -> None:
+    server.will_answer(answer(413, "too large"), answer(204))
+    assert write("m value=1 1\n").name == "Rejected"
+
+
+def test_a_server_for_which_everything_is_too_large_takes_nothing(write: Write, server: AnsweringServer) -> None:
+    server.will_answer(answer(413, "too large"))
+    outcome = write()
+    assert outcome.name == "Unavailable"
+    assert "max-body-size" in outcome.advice
+
+
+def test_a_refusal_that_comes_before_the_body_is_read_is_heard(write: Write) -> None:
+    """A server may answer 413 to the head, and close: sending the rest then fails, and the answer is there."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def refuse() -> None:
+            for _ in range(3):
+                connection, _address = listener.accept()
+                connection.recv(1000)
+                connection.sendall(answer(413, "too large", Connection="close"))
+                connection.close()
+
+        thread = threading.Thread(target=refuse, daemon=True)
+        thread.start()
+        outcome = write("m value=1 1" + "0" * 30_000_000 + "\n", to=settings_for(listener.getsockname()[1]))
+    assert "413" in outcome.reason
+
+
+@pytest.mark.parametrize(
+    ("given", "in_advice"),
+    [
+        (answer(404, '{"code":"not found","message":"no dbrp mapping found"}'), "bucket"),  # InfluxDB 2.x
+        (answer(422, '{"error":"Adding a new database would exceed limit of 5 databases"}'), "database"),  # 3.x
+        (answer(400, '{"error":"cannot write to soft-deleted database \'x\' - ..."}'), "--influx-name"),  # 3.x
+        (answer(400, '{"error":"Authorization header was malformed, ..."}'), "--influx-pass"),  # 3.x
+    ],
+    ids=repr,
+)
+def test_what_other_servers_say_of_more_than_lines_is_not_held_against_the_lines(
+    write: Write, server: AnsweringServer, given: bytes, in_advice: str
+) -> None:
+    server.will_answer(given)
+    outcome = write()
+    assert outcome.name == "Unavailable"
+    assert in_advice in outcome.advice
+
+
+def test_the_reason_of_a_bad_line_is_told_as_influxdb_3_has_it(write: Write, server: AnsweringServer) -> None:
+    given = {"error": "partial write of line protocol occurred", "data": [{"error_message": "invalid column type"}]}
+    server.will_answer(answer(400, json.dumps(given)))
+    assert write().reason == "HTTP 400 partial write of line protocol occurred: invalid column type"
+
+
+def test_a_server_that_refuses_a_comment_is_asked_with_a_point(caller: InfluxCaller, server: AnsweringServer) -> None:
+    """InfluxDB 3.x calls a body of comments empty."""
+    server.will_answer(answer(400, '{"error":"incoming write was empty"}'), answer(204))
+    assert caller.probe(settings=settings_for(server.port)).name == RETURNED
+    assert server.requests[1].body == WITNESS
 
 
 @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])

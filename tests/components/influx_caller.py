@@ -65,12 +65,13 @@ def _made(call: dict[str, Any]) -> Outcome:
     import gzip
 
     from ods import influx as module
-    from ods.errors import Rejected, Unavailable
+    from ods.errors import Rejected, Suspect, Unavailable
 
-    constants = {"WRITE_SECONDS": 10.0, "PROBE_SECONDS": 1.0} | call["constants"]
+    constants = {"WRITE_SECONDS": 10.0, "WITNESS_SECONDS": 2.5} | call["constants"]
     for name, value in constants.items():
         setattr(module, name, value)
     influx = module.Influx(module.InfluxSettings(**call["settings"]))
+    influx.witness = b"ods_event witness=1"
     influx.start()
     try:
         if call["method"] == "probe":
@@ -81,8 +82,8 @@ def _made(call: dict[str, Any]) -> Outcome:
             influx.write(body, database=call["settings"]["database"], is_gzip=call["is_gzip"])
     except Unavailable as error:
         return Outcome("Unavailable", error.reason, error.advice, error.retry_after_seconds)
-    except Rejected as error:
-        return Outcome("Rejected", error.reason)
+    except (Rejected, Suspect) as error:
+        return Outcome(type(error).__name__, error.reason)
     except BaseException as error:  # noqa: BLE001 - the test says what it should have been
         return Outcome(type(error).__name__, repr(error))
     finally:
