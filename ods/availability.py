@@ -6,6 +6,7 @@ late changes nothing: a request may hang for seconds while others are answered.
 
 import logging
 import time
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -17,6 +18,8 @@ log = logging.getLogger(__name__)
 MAX_RETRY_AFTER_SECONDS = 30.0
 #: At most this many reasons of one outage are logged.
 SAID_REASONS = 20
+#: This many outages of a run are remembered.
+REMEMBERED_OUTAGES = 1000
 
 
 @dataclass(slots=True)
@@ -25,7 +28,11 @@ class Outage:
 
     began: float
     reason: str
+    #: When it began by the clock of ODS, in nanoseconds since 1970 (UTC).
+    began_ns: int = 0
     ended: float | None = None
+    #: When the backlog that it left was empty.
+    drained: float | None = None
     #: What has been said of it: a server that fails now this way, now that way, is not news each time.
     said: set[str] = field(default_factory=set)
 
@@ -37,18 +44,36 @@ class Outage:
 class Availability:
     """The state of InfluxDB as its answers show it. `on_change` is called when an outage has begun or ended."""
 
-    def __init__(self, *, url: str, on_change: Callable[[bool, str], None] = lambda available, detail: None) -> None:
+    def __init__(
+        self,
+        *,
+        url: str,
+        on_change: Callable[[bool, str], None] = lambda available, detail: None,
+        now_ns: Callable[[], int] = time.time_ns,
+    ) -> None:
         self._url = url
+        self._now_ns = now_ns
         self._on_change = on_change
         self.outage: Outage | None = None
-        #: The outage that began last, over or not.
-        self.latest: Outage | None = None
+        #: The outages of this run, over or not, and how many there were.
+        self.outages: deque[Outage] = deque(maxlen=REMEMBERED_OUTAGES)
+        self.outages_begun = 0
         self.last_error: str | None = None
         #: Whether anything is known yet.
         self.is_known = False
         #: Not to be asked again before this time. Monotonic clock, seconds.
         self.retry_at = 0.0
         self._confirmed_began = float("-inf")
+
+    @property
+    def latest(self) -> Outage | None:
+        """The outage that began last, over or not."""
+        return self.outages[-1] if self.outages else None
+
+    @property
+    def confirmed_began(self) -> float:
+        """When the latest of the writes that were confirmed began."""
+        return self._confirmed_began
 
     @property
     def is_available(self) -> bool:
@@ -73,7 +98,9 @@ class Availability:
         self.retry_at = now + min(error.retry_after_seconds, MAX_RETRY_AFTER_SECONDS)
         self.last_error = error.reason
         if self.outage is None:
-            self.outage = self.latest = Outage(now, error.reason)
+            self.outage = Outage(now, error.reason, self._now_ns())
+            self.outages.append(self.outage)
+            self.outages_begun += 1
             self._on_change(False, error.reason)
         if error.reason not in self.outage.said and len(self.outage.said) < SAID_REASONS:
             self.outage.said.add(error.reason)

@@ -43,6 +43,8 @@ class Batcher:
         self._is_urgent = False
         self._urgent_left = URGENT_BATCHES
         self._under_way = 0
+        #: How many batches have their fate.
+        self.settled = 0
         self._began = float("-inf")
         self._changed = Event()
         self._is_stopping = False
@@ -65,6 +67,11 @@ class Batcher:
             self._changed.set()
         self._expected[flush] = None
         self._is_urgent = self._is_urgent or urgent
+
+    @property
+    def has_work(self) -> bool:
+        """Whether anything waits for its batch or is under way."""
+        return self._has_news or bool(self._under_way)
 
     @property
     def _has_news(self) -> bool:
@@ -123,4 +130,5 @@ class Batcher:
 
     def _settled(self, batch: gevent.Greenlet) -> None:
         self._under_way -= 1
+        self.settled += 1
         self._changed.set()

@@ -33,6 +33,8 @@ PROBES = 20
 #: has this long to answer for the rows too, before they are sent again. Seconds.
 PATIENCE_SECONDS = 1.0
 GRACE_SECONDS = 0.25
+#: InfluxDB counts as answering for this long after it has answered a probe. Seconds.
+ANSWERED_SECONDS = 15.0
 #: How long to wait before rows that InfluxDB has failed over are sent once more. Seconds.
 SUSPECT_SECONDS = 0.5
 #: How long to wait after the buffer failed. Seconds.
@@ -67,13 +69,35 @@ class Drain:
         #: The first of the rows that InfluxDB failed over last.
         self._suspect: int | None = None
         self._patience_seconds = PATIENCE_SECONDS
+        self._supervisor: Supervisor | None = None
+        self._greenlet: Any = None
+        #: By how much requests are smaller than they could be, after nothing moved.
+        self._smaller_by = 1
+        #: How many requests got rows out of the queue, and when InfluxDB answered a probe last (monotonic, seconds).
+        self.sent = 0
+        self.answered_at = float("-inf")
         self.progress = DrainProgress(
             availability=availability, ledger=ledger, sifted=lambda: (sifter.confirmed, sifter.quarantined)
         )
 
     def start(self, supervisor: Supervisor) -> None:
         """Begin to watch over InfluxDB and the backlog."""
-        supervisor.spawn("drain", self._run)
+        self._supervisor = supervisor
+        self._greenlet = supervisor.spawn("drain", self._run)
+
+    def heal(self) -> None:
+        """Begin anew, on new connections and with smaller requests, after nothing has moved for a long time."""
+        if self._supervisor is None:
+            return
+        self._smaller_by = min(self._smaller_by * 4, JOINED_POINTS)
+        self._influx.drop_idle()
+        self._greenlet.kill(block=False)
+        self._greenlet = self._supervisor.spawn("drain", self._run)
+
+    @property
+    def is_answered(self) -> bool:
+        """Whether InfluxDB takes writes, or has taken a probe a moment ago."""
+        return self._availability.is_available or time.monotonic() - self.answered_at < ANSWERED_SECONDS
 
     def wake(self) -> None:
         """Something may be there to be drained, or something has changed."""
@@ -127,6 +151,7 @@ class Drain:
         except Unavailable as error:
             self._availability.failed(began, error)
         else:
+            self.answered_at = time.monotonic()
             answered.set(began)
 
     def _drain(self, answered_at: float | None) -> None:
@@ -156,7 +181,10 @@ class Drain:
     def _fetch(self, in_hand: list[Row] | tuple[()]) -> Any:
         excluding = self._confirmed.union(row.id for row in in_hand)
         return self._worker.submit(
-            self._buffer.oldest, excluding=excluding, limit_points=JOINED_POINTS, limit_bytes=JOINED_BYTES
+            self._buffer.oldest,
+            excluding=excluding,
+            limit_points=max(1, JOINED_POINTS // self._smaller_by),
+            limit_bytes=JOINED_BYTES,
         )
 
     def _send(self, rows: list[Row]) -> bool:
@@ -179,6 +207,8 @@ class Drain:
         self._availability.confirmed(began)
         self.progress.count(sum([row.points for row in sound]), time.monotonic())
         failpoints.reach("confirmed")
+        self._smaller_by = 1
+        self.sent += 1
         self._confirmed.update(row.id for row in sound)
         self._delete_confirmed()
         return True
@@ -218,6 +248,7 @@ class Drain:
 
     def _leave_to_sifter(self, rows: list[Row], reason: str) -> None:
         self._worker.run(self._buffer.mark_rejected, [row.id for row in rows], reason)
+        self.sent += 1
         self._sifter.wake()
 
     def _delete_confirmed(self) -> None:

@@ -61,6 +61,11 @@ class DrainProgress:
     def end(self, now: float) -> None:
         """The backlog is empty."""
         began, self._began = self._began, None
+        for over in reversed(self._availability.outages):
+            if over.drained is not None:
+                break
+            if over.ended is not None:
+                over.drained = now
         if began is None or not self._is_news:
             return
         sifted, quarantined = (

@@ -67,6 +67,11 @@ class Influx:
             self._connections.close()
             self._connections = None
 
+    def drop_idle(self) -> None:
+        """Close the connections that nothing uses now."""
+        if self._connections is not None:
+            self._connections.close()
+
     def write(self, lines: bytes, *, database: str, is_gzip: bool = False) -> None:
         """Write a batch; returns once InfluxDB has confirmed it. Raises Unavailable, Suspect or Rejected."""
         try:

@@ -45,7 +45,7 @@ class Recorder:
         self._disk = disk
         self._limit_bytes = limit_bytes
         self._confirmed_before_ns = confirmed_before_ns
-        self._writer = Worker("recorder")
+        self.writer = Worker("recorder")
         self._archiver = Worker("archiver")
         self._caught_up = Event()
         self._caught_up.set()
@@ -57,7 +57,7 @@ class Recorder:
 
     def start(self, supervisor: Supervisor) -> None:
         """Begin to record."""
-        self._writer.start()
+        self.writer.start()
         self._archiver.start()
         self._archiver.submit(_compress_left, self._segments.directory)
         supervisor.spawn("recorder's tidying", self._tidy)
@@ -80,13 +80,13 @@ class Recorder:
         deadline = time.monotonic() + patience_seconds
         self._is_stopping = True
         closed: list[Path] = []
-        if not self._writer.finish(lambda: closed.extend(self._segments.close_all()), patience_seconds):
+        if not self.writer.finish(lambda: closed.extend(self._segments.close_all()), patience_seconds):
             log.warning("recordings: the disk does not answer; segments were left open")
         for path in closed:
             self._archiver.submit(_compress, path, deadline)
         if not self._archiver.finish(int, max(0.0, deadline - time.monotonic())):
             log.info("recordings: some segments are compressed at the next start")
-        self._writer.stop()
+        self.writer.stop()
         self._archiver.stop()
 
     def _submit(self, rows: list[Rows]) -> bool:
@@ -97,7 +97,7 @@ class Recorder:
         is_prompt: bool = self._caught_up.is_set()
         self._caught_up.clear()
         self._waiting_bytes += size_bytes
-        self._writer.submit(self._append, rows).rawlink(lambda done: self._appended(done, rows, size_bytes))
+        self.writer.submit(self._append, rows).rawlink(lambda done: self._appended(done, rows, size_bytes))
         return is_prompt
 
     def _append(self, rows: list[Rows]) -> None:
@@ -130,11 +130,11 @@ class Recorder:
         pruned_at = float("-inf")
         while not self._is_stopping:
             gevent.sleep(TIDY_SECONDS)
-            if self._writer.waiting:
+            if self.writer.waiting:
                 continue
             try:
-                self._look_at_room(self._writer.run(self._disk.free_for_recordings_bytes))
-                for closed in self._writer.run(self._segments.close_old, time.monotonic()):
+                self._look_at_room(self.writer.run(self._disk.free_for_recordings_bytes))
+                for closed in self.writer.run(self._segments.close_old, time.monotonic()):
                     self._archiver.submit(_compress, closed)
                 if self._limit_bytes and time.monotonic() - pruned_at >= PRUNE_SECONDS and not self._archiver.waiting:
                     pruned_at = time.monotonic()

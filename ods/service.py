@@ -8,6 +8,7 @@ are accepted at once, and what may wait (the disk, InfluxDB) is waited for by no
 """
 
 import logging
+import time
 
 import gevent
 
@@ -27,8 +28,10 @@ from ods.influx import Influx
 from ods.ledger import Fate, Ledger
 from ods.listener import Listener, own_addresses
 from ods.pods import Pods
+from ods.progress import Progress, Watched
 from ods.reception import Reception
 from ods.recorder import Recorder
+from ods.report import report
 from ods.settings import Settings
 from ods.sift import Sifter
 from ods.status import Status
@@ -61,8 +64,11 @@ class Service:
         self._disk = Disk(settings.directory)
         self._notes = Worker("notes")
         self._admission = Admission()
+        self._began = time.monotonic()
+        self._largest_backlog = 0
         self._make_stores()
         self._make_front()
+        self._progress = Progress(self._watched())
         self._status = Status(
             admission=self._admission,
             influx=settings.influx,
@@ -72,6 +78,7 @@ class Service:
             drain=self._drain,
             ledger=self._ledger,
             pods=self._pods,
+            progress=self._progress,
             recorder=self._recorder,
             store=self._store,
         )
@@ -82,7 +89,9 @@ class Service:
     def _make_stores(self) -> None:
         settings = self._settings
         self._influx = Influx(settings.influx)
-        self._availability = Availability(url=settings.influx.url, on_change=self._availability_changed)
+        self._availability = Availability(
+            url=settings.influx.url, on_change=self._availability_changed, now_ns=self._clock.now_ns
+        )
         self._buffer = Buffer(self._directory.buffer, limit_bytes=settings.buffer_limit_bytes, disk=self._disk)
         self._buffer_worker = Worker("buffer")
         self._store = StoreManager(
@@ -135,6 +144,28 @@ class Service:
         )
         self._listener = Listener(self._settings.listener, reception)
 
+    def _watched(self) -> list[Watched]:
+        """What could stand still, and what gets it going again."""
+        drain, sifter, availability = self._drain, self._sifter, self._availability
+        recorder, buffer = self._recorder.writer, self._buffer_worker
+        return [
+            Watched(
+                name="drain",
+                has_work=lambda: self._ledger.totals().pending > 0 and drain.is_answered and sifter.is_idle,
+                done=lambda: drain.sent,
+                heal=drain.heal,
+            ),
+            Watched(
+                name="search for bad lines",
+                has_work=lambda: not sifter.is_idle and availability.is_available,
+                done=lambda: sifter.answered,
+                heal=sifter.heal,
+            ),
+            Watched(name="batches", has_work=lambda: self._batcher.has_work, done=lambda: self._batcher.settled),
+            Watched(name="buffer's disk", has_work=lambda: buffer.waiting > 0, done=lambda: buffer.done),
+            Watched(name="recordings' disk", has_work=lambda: recorder.waiting > 0, done=lambda: recorder.done),
+        ]
+
     def run(self) -> int:
         """Serve. Returns the exit status. Raises SettingsError when it cannot start."""
         self._directory.open()
@@ -169,6 +200,7 @@ class Service:
         self._batcher.start()
         self._listener.start()
         self._web.start()
+        self._progress.start()
         self._supervisor.spawn("start of the drain", self._start_drain, opened)
         self._supervisor.spawn("ticker", self._tick)
 
@@ -213,6 +245,7 @@ class Service:
 
     def _stop(self) -> None:
         """Stop accepting, store what was read, and say what waits."""
+        self._progress.stop()
         self._listener.stop()
         self._web.stop()
         self._batcher.stop(STORE_STOP_SECONDS)
@@ -222,10 +255,25 @@ class Service:
         self._note_time()
         if not self._buffer_worker.finish(self._buffer.close, BUFFER_STOP_SECONDS):
             log.warning("buffer: the disk does not answer; what was committed is safe")
+        self._report()
         totals = self._ledger.totals()
         if totals.in_flight:
             log.error("stopped in the middle of %d points, which were not answered", totals.in_flight)
         log.info("stopped: %d points wait in the buffer and are sent at the next start", totals.pending)
+
+    def _report(self) -> None:
+        self._look_at_backlog()
+        for line in report(
+            seconds=time.monotonic() - self._began,
+            pods={pod: self._ledger.of(pod) for pod in self._pods.by_name},
+            outages=self._availability.outages,
+            outages_before=self._availability.outages_begun - len(self._availability.outages),
+            largest_backlog=self._largest_backlog,
+        ):
+            log.info("%s", line)
+
+    def _look_at_backlog(self) -> None:
+        self._largest_backlog = max(self._largest_backlog, self._ledger.totals().pending)
 
     def _keep(self, batch: Batch) -> None:
         """What becomes of every batch: it is written down, then stored."""
@@ -236,6 +284,8 @@ class Service:
     def _tick(self) -> None:
         while True:
             self._status.tick()
+            self._look_at_backlog()
+            self._progress.look(time.monotonic())
             self._take_backlog_over()
             if not self._notes.waiting:
                 self._note_time()
@@ -254,6 +304,7 @@ class Service:
         return self._clock.now_ns() - int(60e9) if oldest_ns is None else oldest_ns
 
     def _availability_changed(self, is_available: bool, detail: str) -> None:
+        self._look_at_backlog()
         self._events.emit(self._ods, "outage_ended" if is_available else "outage_begun", detail)
         self._drain.wake()
 

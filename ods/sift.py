@@ -9,6 +9,7 @@ import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from itertools import groupby
+from typing import Any
 
 import gevent
 from gevent.event import Event
@@ -127,11 +128,23 @@ class Sifter:
         self.quarantined = 0
         self.confirmed = 0
         self.is_idle = True
+        #: How many requests were answered.
+        self.answered = 0
+        self._supervisor: Supervisor | None = None
+        self._greenlet: Any = None
 
     def start(self, supervisor: Supervisor) -> None:
         """Begin to sift."""
         self.wake()
-        supervisor.spawn("sifter", self._run)
+        self._supervisor = supervisor
+        self._greenlet = supervisor.spawn("sifter", self._run)
+
+    def heal(self) -> None:
+        """Begin anew, after nothing has moved for a long time."""
+        if self._supervisor is not None:
+            self.wake()
+            self._greenlet.kill(block=False)
+            self._greenlet = self._supervisor.spawn("sifter", self._run)
 
     def wake(self) -> None:
         """A rejected row may wait."""
@@ -163,6 +176,7 @@ class Sifter:
         def write(lines: Sequence[str]) -> None:
             nonlocal tries_left
             while True:
+                self.answered += 1
                 try:
                     return self._influx.write("\n".join(lines).encode(), database=row.database)
                 except Suspect as error:

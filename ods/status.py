@@ -13,6 +13,7 @@ from ods.clock import Clock
 from ods.drain import Drain
 from ods.ledger import Counts, Ledger
 from ods.pods import Pod, Pods
+from ods.progress import Progress
 from ods.recorder import Recorder
 from ods.settings import InfluxSettings
 from ods.store import StoreManager
@@ -35,6 +36,7 @@ class Status:
         drain: Drain,
         ledger: Ledger,
         pods: Pods,
+        progress: Progress,
         recorder: Recorder,
         store: StoreManager,
     ) -> None:
@@ -46,6 +48,7 @@ class Status:
         self._drain = drain
         self._ledger = ledger
         self._pods = pods
+        self._progress = progress
         self._recorder = recorder
         self._store = store
         self._began = time.monotonic()
@@ -76,6 +79,7 @@ class Status:
                 "steps_forward": self._clock.steps_forward,
                 "steps_back": self._clock.steps_back,
             },
+            "standing_still": self._progress.standing_still,
             "recordings": {"recording": not self._recorder.is_paused, "unrecorded": self._recorder.unrecorded},
             "pods": [
                 self._pod_state(pod, now) for pod in sorted(self._pods.by_name.values(), key=lambda pod: pod.name)

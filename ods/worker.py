@@ -21,6 +21,19 @@ _start_new_thread: Callable[..., int] = monkey.get_original("_thread", "start_ne
 _SimpleQueue: Callable[[], Any] = monkey.get_original("queue", "SimpleQueue")
 
 
+_sleep: Callable[[float], None] = monkey.get_original("time", "sleep")
+
+
+def start_natively(function: Callable[[], None]) -> None:
+    """Run a function in a native thread, beside gevent, which does not keep the process from ending."""
+    _start_new_thread(function, ())
+
+
+def sleep_natively(seconds: float) -> None:
+    """Let a native thread sleep."""
+    _sleep(seconds)
+
+
 class Worker:
     """One named thread and its queue of jobs. It does not keep the process from ending."""
 
@@ -30,6 +43,8 @@ class Worker:
         self._done: deque[tuple[Any, Any, Any]] = deque()
         self._hub: Any = None
         self.waiting = 0
+        #: How many jobs are done.
+        self.done = 0
 
     def start(self) -> None:
         """Begin to work; jobs submitted before wait until then."""
@@ -77,6 +92,7 @@ class Worker:
         while self._done:
             result, value, error = self._done.popleft()
             self.waiting -= 1
+            self.done += 1
             if error is None:
                 result.set(value)
             else:

@@ -7,10 +7,12 @@ import contextlib
 import logging
 import re
 import sqlite3
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import gevent
 import pytest
 from components.fake_influx import FakeInflux
 from components.hub import fail_when_hung, let_all_run, wait_in_hub
@@ -19,9 +21,9 @@ import ods.buffer
 import ods.drain
 import ods.sift
 from ods.availability import Availability
-from ods.buffer import Buffer
+from ods.buffer import Buffer, Row
 from ods.drain import Drain
-from ods.errors import Unavailable
+from ods.errors import BufferUnavailable, Unavailable
 from ods.ledger import Fate, Ledger
 from ods.sift import Sifter
 from ods.supervisor import Supervisor
@@ -541,7 +543,8 @@ def test_a_server_that_refuses_everything_gets_nothing_quarantined(backlog: Back
     backlog.influx.find_fault = lambda text: "HTTP 400"
     backlog.influx.probe_error = Unavailable("HTTP 400")
     backlog.start()
-    wait_in_hub(lambda: len(backlog.influx.calls) > 20, "some attempts")
+    wait_in_hub(lambda: not backlog.availability.is_available, "the outage")
+    let_all_run()
     rejected = backlog.worker.run(backlog.buffer.rejected)
     assert rejected is not None
     assert (rejected.id, rejected.lines()) == (row_id, lines(0, 3))
@@ -567,11 +570,115 @@ def test_an_outage_while_sifting_loses_nothing(backlog: Backlog) -> None:
     backlog.influx.find_fault = lambda text: "HTTP 400" if text.startswith("bad") else None
     backlog.go_away()
     backlog.start()
-    wait_in_hub(lambda: backlog.influx.calls, "a write of the sifter")
+    wait_in_hub(lambda: not backlog.availability.is_available, "the outage")
     assert backlog.counts() == {"pending": 2}
     backlog.influx.error = None
     backlog.wait_until_empty()
     assert backlog.counts() == {"stored": 1, "quarantined": 1}
+
+
+# Rows that the server fails over, while it takes others
+
+
+def test_a_poisonous_line_is_found_though_the_server_only_fails(backlog: Backlog) -> None:
+    """The same 5xx again and again for one batch while others pass is a bad line; its neighbours are stored."""
+    backlog.append([*lines(0, 40), line("poison", 1)])
+    backlog.append(lines(40, 40))
+    backlog.influx.find_poison = lambda text: "HTTP 500" if text.startswith("poison") else None
+    backlog.start()
+    backlog.wait_until_empty()
+    assert backlog.counts() == {"stored": 80, "quarantined": 1}
+    assert backlog.quarantine() == [("a", line("poison", 1), "HTTP 500")]
+    assert backlog.changes == [], "no outage"
+
+
+def test_a_server_that_failed_by_chance_gets_the_rows_once_more(backlog: Backlog) -> None:
+    backlog.append(lines(0, 10))
+    failures = iter(["connection reset"])
+    backlog.influx.find_poison = lambda text: next(failures, None)
+    backlog.start()
+    backlog.wait_until_empty()
+    assert backlog.counts() == {"stored": 10}
+    assert len(backlog.influx.calls) == 2
+
+
+# Connections that are dead without a sign
+
+
+def test_rows_are_sent_again_where_influx_answers_and_the_request_does_not(
+    backlog: Backlog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A line that was cut leaves a connection that says nothing for as long as a request may take."""
+    monkeypatch.setattr(ods.drain, "PATIENCE_SECONDS", 0.02)
+    monkeypatch.setattr(ods.drain, "GRACE_SECONDS", 0.02)
+    backlog.drain._patience_seconds = 0.02
+    backlog.append(lines(0, 10))
+    backlog.influx.is_held = True
+    backlog.start()
+    backlog.influx.call(0)
+    backlog.influx.is_held = False
+    backlog.wait_until_empty()
+    assert len(backlog.influx.calls) == 2
+
+
+def test_a_request_that_takes_its_time_is_repeated_once_and_then_waited_for(
+    backlog: Backlog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A slow server is not made slower."""
+    monkeypatch.setattr(ods.drain, "PATIENCE_SECONDS", 0.02)
+    monkeypatch.setattr(ods.drain, "GRACE_SECONDS", 0.02)
+    backlog.append(lines(0, 10))
+    backlog.influx.is_held = True
+    backlog.start()
+    second = backlog.influx.call(1)
+    gevent.sleep(0.2)
+    assert len(backlog.influx.calls) == 2
+    backlog.influx.is_held = False
+    second.confirm()
+    backlog.wait_until_empty()
+
+
+# A buffer that cannot be read
+
+
+def test_an_outage_ends_though_the_buffer_hangs(backlog: Backlog) -> None:
+    """Live points need no buffer."""
+    backlog.go_away()
+    go_on = threading.Event()
+    backlog.worker.submit(go_on.wait, 30)
+    backlog.start()
+    backlog.influx.error = None
+    wait_in_hub(lambda: backlog.availability.is_available, "the end of the outage")
+    go_on.set()
+
+
+def test_an_outage_ends_though_the_buffer_cannot_be_read(backlog: Backlog, monkeypatch: pytest.MonkeyPatch) -> None:
+    backlog.go_away()
+
+    def broken(**_: object) -> list[Row]:
+        raise BufferUnavailable("EIO")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(backlog.buffer, "oldest", broken)
+        backlog.start()
+        backlog.influx.error = None
+        wait_in_hub(lambda: backlog.availability.is_available, "the end of the outage")
+
+
+# A drain that stands still
+
+
+def test_a_drain_that_is_healed_goes_on(backlog: Backlog) -> None:
+    """Begun anew on new connections, with smaller requests; what was in hand is sent again."""
+    backlog.append(lines(0, 10))
+    backlog.influx.is_held = True
+    backlog.start()
+    backlog.influx.call(0)
+    backlog.influx.is_held = False
+    backlog.drain.heal()
+    backlog.wait_until_empty()
+    assert backlog.influx.dropped_idle == 1
+    assert backlog.counts() == {"stored": 10}
 
 
 # Rows that cannot be read

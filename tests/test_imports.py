@@ -17,7 +17,7 @@ PACKAGE = ROOT / "ods"
 #: Every module of ODS, by the layer it belongs to. A new module is given its place here.
 LAYERS = {
     "words": {"ods", "errors", "clock", "ledger"},
-    "tools": {"worker", "supervisor", "disk", "directory", "logs", "failpoints"},
+    "tools": {"worker", "supervisor", "disk", "directory", "logs", "failpoints", "progress"},
     "protocol": {"protocol", "line_protocol", "recording"},
     "intake": {"encoder", "pods", "chunk", "batch", "events", "admission", "intake", "batcher"},
     "recorder": {"recorder", "segments"},
@@ -26,6 +26,7 @@ LAYERS = {
     "availability": {"availability"},
     "store": {"store"},
     "drain": {"drain", "drain_progress", "sift"},
+    "report": {"report"},
     "settings": {"settings"},
     "options": {"options"},
     "listener": {"listener", "connection"},
@@ -51,6 +52,7 @@ KNOWS = {
     "availability": set(),
     "store": {"intake", "influx", "buffer", "availability"},
     "drain": {"protocol", "influx", "buffer", "availability"},
+    "report": {"availability"},
     "settings": set(),
     "options": {"settings", "intake"},
     "status": {"settings", "intake", "recorder", "influx", "buffer", "availability", "store", "drain"},

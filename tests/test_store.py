@@ -5,6 +5,7 @@ Real buffer, real worker; the InfluxDB does what the test says.
 
 import inspect
 import itertools
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -168,7 +169,7 @@ def test_the_bounds_are_those_of_the_contract() -> None:
 
 def test_the_fake_influx_has_the_interface_of_the_real_one() -> None:
     """What these tests show holds for `ods.influx.Influx`."""
-    for name in ("write", "probe"):
+    for name in ("write", "probe", "drop_idle"):
         fake, real = (inspect.signature(getattr(kind, name)) for kind in (FakeInflux, Influx))
         assert fake == real
 
@@ -545,3 +546,83 @@ def test_a_batch_knows_what_it_holds(store: Store) -> None:
     assert batch.first_ns == chunks[0].first_ns
     assert batch.read_at == chunks[0].received_at
     assert dict(batch.pods) == {"a": 1, "b": 2}
+
+
+# A batch that the server fails over, and a disk that hangs
+
+
+def test_a_batch_that_influx_fails_over_is_kept_and_begins_no_outage(store: Store) -> None:
+    """Others pass, so they go on passing."""
+    store.influx.find_poison = lambda line: "HTTP 500" if line.startswith("name,pod=poison ") else None
+    chunk, other = store.put("poison"), store.put("a")
+    assert store.wait_for(chunk) == [Fate.PENDING]
+    store.wait_for(other)
+    assert store.availability.is_available
+    assert store.wait_for(store.put("a")) == [Fate.STORED]
+
+
+class HangingDisk:
+    """Makes the buffer's thread wait, as a disk that hangs does, until the test lets it go on."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._go_on = threading.Event()
+
+    def __enter__(self) -> "HangingDisk":
+        self._store.worker.submit(self._go_on.wait, 30)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.go_on()
+
+    def go_on(self) -> None:
+        self._go_on.set()
+
+
+def test_a_late_answer_settles_a_batch_whose_commit_hangs(store: Store) -> None:
+    """Either store is enough: the commit is not waited for, and not made any more."""
+    store.influx.is_held = True
+    with HangingDisk(store) as disk:
+        chunk = store.put(points=2)
+        call = store.influx.call(0)
+        wait_in_hub(lambda: store.worker.waiting > 1, "the commit that waits for the disk")
+        call.confirm()
+        assert store.wait_for(chunk) == [Fate.STORED]
+        disk.go_on()
+    wait_in_hub(lambda: not store.worker.waiting, "the disk")
+    assert (store.counts(), store.buffered()) == ({"stored": 2}, [])
+
+
+def test_a_commit_that_began_before_the_answer_is_taken_back(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The row is deleted, and counted nowhere."""
+    began, go_on = threading.Event(), threading.Event()
+    append = store.buffer.append
+
+    def slow_append(*arguments: object, **keywords: object) -> int:
+        began.set()
+        go_on.wait(30)
+        return append(*arguments, **keywords)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(store.buffer, "append", slow_append)
+    store.influx.is_held = True
+    chunk = store.put(points=2)
+    call = store.influx.call(0)
+    wait_in_hub(began.is_set, "the commit to begin")
+    call.confirm()
+    assert store.wait_for(chunk) == [Fate.STORED]
+    go_on.set()
+    wait_in_hub(lambda: not store.worker.waiting and store.counts() == {"stored": 2}, "the row to go")
+    assert store.buffered() == []
+    assert store.worker.run(store.buffer.totals)["pending"] == {}
+
+
+def test_a_batch_that_waits_for_the_disk_is_sent_when_influx_is_back(store: Store) -> None:
+    """An outage, and a disk that hangs: whichever is back first takes it."""
+    store.availability.failed(time.monotonic(), AWAY)
+    with HangingDisk(store):
+        chunk = store.put(points=2)
+        wait_in_hub(lambda: store.worker.waiting > 1, "the commit that waits for the disk")
+        store.availability.confirmed(time.monotonic())
+        assert store.wait_for(chunk) == [Fate.STORED]
+    wait_in_hub(lambda: not store.worker.waiting, "the disk")
+    assert (store.counts(), store.buffered()) == ({"stored": 2}, [])

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from ods.directory import DataDirectory
+from ods.report import duration
 from ods.settings import default_directory
 
 #: How long to wait for an answer. Seconds.
@@ -52,13 +53,13 @@ def fetch(directory: Path) -> dict[str, Any]:
 def describe(status: dict[str, Any]) -> str:
     """The status as a person reads it."""
     influx, buffer = status["influx"], status["buffer"]
-    lines = [f"ODS {status['version']}, up {_duration(status['uptime_seconds'])}: {_state(status)}"]
-    trouble = "" if influx["available"] else f", away for {_duration(influx['outage_seconds'])}: {influx['last_error']}"
+    lines = [f"ODS {status['version']}, up {duration(status['uptime_seconds'])}: {_state(status)}"]
+    trouble = "" if influx["available"] else f", away for {duration(influx['outage_seconds'])}: {influx['last_error']}"
     lines.append(f"InfluxDB  {influx['url']}, database {influx['database']}{trouble}")
     waiting = f"{buffer['points']} points in {buffer['bytes'] / 1e6:.1f} MB"
     if buffer["eta_seconds"] is not None:
         waiting += (
-            f", draining {buffer['drain_points_per_second']:.0f} a second, {_duration(buffer['eta_seconds'])} to go"
+            f", draining {buffer['drain_points_per_second']:.0f} a second, {duration(buffer['eta_seconds'])} to go"
         )
     lines += [f"buffer    {waiting}", ""]
     width = max([len(pod["name"]) for pod in status["pods"]] + [len("total")])
@@ -82,12 +83,6 @@ def _state(status: dict[str, Any]) -> str:
 
 def _counts(counts: dict[str, Any]) -> str:
     return "  ".join(f"{counts[column]:>11}" for column in _COLUMNS)
-
-
-def _duration(seconds: float) -> str:
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02d}:{rest:02d}"
 
 
 class _UnixConnection(http.client.HTTPConnection):

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from gevent.event import AsyncResult
 
 from components.hub import wait_in_hub
-from ods.errors import InfluxError, Rejected, Unavailable
+from ods.errors import InfluxError, Rejected, Suspect, Unavailable
 from ods.settings import InfluxSettings
 
 
@@ -44,6 +44,10 @@ class FakeInflux:
         self.error: Unavailable | None = None
         #: Why a line is refused; None for a good one.
         self.find_fault: Callable[[str], str | None] = lambda line: None
+        #: Why the server fails over a batch with this line, while it takes others; None for one it does not fail over.
+        self.find_poison: Callable[[str], str | None] = lambda line: None
+        #: How many connections were given up.
+        self.dropped_idle = 0
         #: While true, writes wait for the test's answer.
         self.is_held = False
         self.probes = 0
@@ -62,6 +66,9 @@ class FakeInflux:
             call.wait()
         if self.error is not None:
             raise self.error
+        poison = [why for line in call.lines if (why := self.find_poison(line))]
+        if poison:
+            raise Suspect(poison[0])
         faults = [fault for line in call.lines if (fault := self.find_fault(line))]
         if faults:
             raise Rejected(faults[0])
@@ -76,6 +83,10 @@ class FakeInflux:
         error = self.error or self.probe_error
         if error is not None:
             raise error
+
+    def drop_idle(self) -> None:
+        """As `Influx.drop_idle`."""
+        self.dropped_idle += 1
 
     def call(self, number: int) -> Call:
         """The write of this number, counted from 0; waits until it has begun."""
