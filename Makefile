@@ -7,7 +7,7 @@ READY_TEST := $(VENV)/.ready-test
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help run test lint format clean
+.PHONY: help run test faults lint format clean
 
 help: ## show the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -17,6 +17,9 @@ run: $(READY) ## make the environment, start the server (ARGS="..." passes optio
 
 test: $(READY_TEST) lint ## make the environment, check the code and run all tests (ARGS="..." passes options to pytest)
 	$(VENV)/bin/python -m pytest $(ARGS)
+
+faults: $(READY_TEST) ## kill, cut off and fill up a loaded ODS, and compare all that it was sent (ARGS="--help" shows how)
+	PYTHONPATH=tests $(VENV)/bin/python -m faults $(ARGS)
 
 lint: $(READY_TEST) ## ruff (format and lint) and mypy
 	$(VENV)/bin/ruff format --check .

@@ -12,6 +12,7 @@ from collections.abc import Callable
 import gevent
 from gevent.event import AsyncResult
 
+from ods import failpoints
 from ods.availability import Availability
 from ods.batch import Batch
 from ods.buffer import Buffer
@@ -152,6 +153,7 @@ class StoreManager:
     def _resolve(self, error: InfluxError | None, row_id: int) -> None:
         try:
             if error is None:
+                failpoints.reach("confirmed")
                 self._ledger.move(self._worker.run(self._buffer.delete, [row_id]), Fate.PENDING, Fate.STORED)
             elif isinstance(error, Rejected):
                 self._worker.run(self._buffer.mark_rejected, [row_id], error.reason)

@@ -38,6 +38,5 @@ def test_a_point_that_does_not_exist_is_refused(given: str) -> None:
 
 
 @pytest.mark.parametrize("name", failpoints.POINTS)
-def test_every_point_is_reached_somewhere_and_once(name: str) -> None:
-    calls = [path.read_text().count(f'failpoints.reach("{name}")') for path in (ROOT / "ods").glob("*.py")]
-    assert sum(calls) == 1
+def test_every_point_is_reached_somewhere(name: str) -> None:
+    assert [path for path in (ROOT / "ods").glob("*.py") if f'failpoints.reach("{name}")' in path.read_text()]
