@@ -2,14 +2,20 @@
 
 import itertools
 import os
-from collections.abc import Iterator
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import pytest
+from harness import preload
 from harness.influx_server import InfluxServer
 from harness.ods_process import OdsProcess, StartOds
 from harness.pod_client import PodClient
+from harness.sick_disk import SickDisk
 from harness.sizes import Measured
+from harness.small_disk import SmallDisk
+from harness.stepped_clock import SteppedClock
 
 #: What was measured, for the summary at the end of the run.
 MEASURED = pytest.StashKey[list[str]]()
@@ -70,11 +76,24 @@ def start_ods(tmp_path: Path) -> Iterator[StartOds]:
     """
     processes: list[OdsProcess] = []
 
-    def start(influx: InfluxServer, *options: str) -> OdsProcess:
+    def start(
+        influx: InfluxServer,
+        *options: str,
+        has_buffer: bool = True,
+        directory: Path | None = None,
+        extra_environment: Mapping[str, str] | None = None,
+    ) -> OdsProcess:
         number = next(_numbers)
-        ods = OdsProcess(tmp_path / f"ods-{number}", influx_port=influx.port, database=f"run_{number}", options=options)
+        ods = OdsProcess(
+            tmp_path / f"ods-{number}",
+            influx_port=influx.port,
+            database=f"run_{number}",
+            options=options,
+            directory=directory,
+            extra_environment=extra_environment,
+        )
         processes.append(ods)
-        ods.start()
+        ods.start(has_buffer=has_buffer)
         return ods
 
     try:
@@ -86,6 +105,55 @@ def start_ods(tmp_path: Path) -> Iterator[StartOds]:
         for ods in processes:
             ods.kill()
             print(ods.log_tail())
+
+
+def _library(name: str, factory: pytest.TempPathFactory) -> Path:
+    """Build a library to be preloaded."""
+    if advice := preload.lacking():
+        if os.environ.get("CI") and sys.platform == "linux":
+            pytest.fail(advice, pytrace=False)
+        pytest.skip(advice)
+    return preload.build(name, factory.mktemp("preload"))
+
+
+@pytest.fixture(scope="session")
+def sick_disk_library(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return _library("sick_disk", tmp_path_factory)
+
+
+@pytest.fixture(scope="session")
+def stepped_clock_library(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return _library("stepped_clock", tmp_path_factory)
+
+
+@pytest.fixture
+def sick_disk(tmp_path: Path, sick_disk_library: Path) -> SickDisk:
+    """The disk below a directory of the test's own, sound until it is told to be sick."""
+    directory = tmp_path / "disk"
+    directory.mkdir()
+    return SickDisk(sick_disk_library, tmp_path / "sick_disk", directory)
+
+
+@pytest.fixture
+def stepped_clock(tmp_path: Path, stepped_clock_library: Path) -> SteppedClock:
+    """The wall clock of a process that is started with its environment."""
+    return SteppedClock(stepped_clock_library, tmp_path / "stepped_clock")
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[SmallDisk]:
+    """A real file system of 64 MB."""
+    if advice := SmallDisk.lacking():
+        pytest.skip(advice)
+    disk = SmallDisk(tmp_path / "small_disk")
+    try:
+        disk.mount()
+    except subprocess.CalledProcessError as error:
+        pytest.skip(f"a small disk cannot be mounted here: {error.stderr.decode().strip()}")
+    try:
+        yield disk
+    finally:
+        disk.unmount()
 
 
 @pytest.fixture

@@ -52,15 +52,25 @@ class OdsProcess:
     However it ended, `start` starts it again on the same directory and ports. `log` holds the lines of all its lives.
     """
 
-    def __init__(self, folder: Path, *, influx_port: int, database: str, options: Sequence[str] = ()) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        influx_port: int,
+        database: str,
+        options: Sequence[str] = (),
+        directory: Path | None = None,
+        extra_environment: Mapping[str, str] | None = None,
+    ) -> None:
         self.folder = folder
-        self.directory = folder / "data"
+        self.directory = directory or folder / "data"
         self.port = free_port()
         self.http_port = free_port()
         self.database = database
         self.options = list(options)
         self.log: list[str] = []
         self._influx_port = influx_port
+        self._extra_environment = dict(extra_environment or {})
         self._life_began = 0  # the number of this life's first log line
         self._process: subprocess.Popen[str] | None = None
         self._reader: threading.Thread | None = None
@@ -93,10 +103,11 @@ class OdsProcess:
         """The log lines of the latest life alone."""
         return self.log[self._life_began :]
 
-    def start(self) -> None:
+    def start(self, *, has_buffer: bool = True) -> None:
         """Start ODS, and return when it has said where it listens and what waits, and its status page answers.
 
-        It listens before it has opened its buffer, so the backlog is told, and counted, a moment later.
+        It listens before it has opened its buffer, so the backlog is told, and counted, a moment later. With
+        `has_buffer` false the disk is such that this is not waited for.
         """
         assert not self.is_running, "ODS is running already"
         self.folder.mkdir(parents=True, exist_ok=True)
@@ -104,7 +115,7 @@ class OdsProcess:
         self._process = subprocess.Popen(
             [sys.executable, "-m", "ods", "serve", *self.arguments],
             cwd=REPOSITORY,
-            env=environment(self.folder),
+            env=environment(self.folder, self._extra_environment),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -114,7 +125,8 @@ class OdsProcess:
         self._reader = threading.Thread(target=self._collect, args=(self._process,), name="ods log", daemon=True)
         self._reader.start()
         self.wait_for_line(rf"127\.0\.0\.1\b.*\b{self.port}\b", timeout_seconds=START_TIMEOUT_SECONDS)
-        self.wait_for_line(r"\bbacklog\b", timeout_seconds=START_TIMEOUT_SECONDS)
+        if has_buffer:
+            self.wait_for_line(r"\bbacklog\b", timeout_seconds=START_TIMEOUT_SECONDS)
         wait_until(self._answers, timeout_seconds=START_TIMEOUT_SECONDS, what="the status page", state=self.log_tail)
 
     def stop(self, number: signal.Signals = signal.SIGTERM) -> None:

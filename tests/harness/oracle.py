@@ -24,6 +24,8 @@ LONG_NAMES = tuple(f"{name:_<63}" for name in ("accel_x", "accel_y", "accel_z"))
 #: Values of one pod are this far from those of the next. The step of 0.5 is exact as a float and as `%f`.
 POD_STRIDE = 10_000_000
 STEP = 0.5
+#: The reply to a record that neither store could keep.
+NOT_STORED = b"ERROR: Not Stored"
 
 
 class Record(NamedTuple):
@@ -49,6 +51,7 @@ class Oracle:
         self._pods: list[str] = []
         self._sent: dict[str, int] = defaultdict(int)
         self._acknowledged: dict[str, set[int]] = defaultdict(set)
+        self._refused: dict[str, set[int]] = defaultdict(set)
 
     def record(self, pod: str, number: int) -> Record:
         """Return the record `number` (from 0) of `pod`."""
@@ -68,6 +71,17 @@ class Oracle:
     def acknowledged_count(self) -> int:
         return sum(map(len, self._acknowledged.values()))
 
+    def refused_count(self, pod: str | None = None) -> int:
+        return len(self._refused[pod]) if pod is not None else sum(map(len, self._refused.values()))
+
+    def judge(self, pod: str, replies: Sequence[bytes], *, first: int = 0) -> None:
+        """Like `acknowledge`, for a pod that may have been told of some records that they are not stored."""
+        for number, reply in enumerate(replies, start=first):
+            if reply == NOT_STORED:
+                self._refused[pod].add(number)
+            else:
+                self.acknowledge(pod, [reply], first=number)
+
     def acknowledge(self, pod: str, replies: Sequence[bytes], *, first: int = 0) -> None:
         """Take in the replies to the records of `pod` from `first` on. Raises AssertionError at a wrong one."""
         for number, reply in enumerate(replies, start=first):
@@ -78,12 +92,14 @@ class Oracle:
     def check(self, points: Points, *, only_acknowledged: bool = False) -> None:
         """Raise AssertionError unless `points` are what was sent: each value once, exact, under its own pod, in order.
 
+        A record that was refused must not be there: it was counted as dropped.
         With `only_acknowledged`, a record that was sent and not answered may be there or not.
         """
         strangers = {pod for _, pod in points} - set(self._pods)
         assert not strangers, f"points of pods that sent none: {sorted(strangers)}"
         for pod in self._pods:
-            required = self._acknowledged[pod] if only_acknowledged else set(range(self._sent[pod]))
+            sent = set(range(self._sent[pod])) - self._refused[pod]
+            required = self._acknowledged[pod] if only_acknowledged else sent
             self._check_pod(pod, points, required)
 
     def _check_pod(self, pod: str, points: Points, required: set[int]) -> None:
@@ -102,6 +118,8 @@ class Oracle:
         numbers = [number for _, number in found]
         missing = sorted(required.difference(numbers))
         assert not missing, f"{len(missing)} of {len(required)} points of {pod} are missing, first {missing[:10]}"
+        refused = sorted(self._refused[pod].intersection(numbers))
+        assert not refused, f"{len(refused)} points of {pod} are there though they were refused, first {refused[:10]}"
         assert len(set(numbers)) == len(numbers), f"{len(numbers) - len(set(numbers))} points of {pod} are there twice"
         _check_order(pod, sorted(found))
 
