@@ -7,6 +7,8 @@ One SQLite file. Promises:
 - Opening it and asking for its totals never reads the backlog: totals are kept in the same transaction as the rows.
 - It never grows beyond its limit or into the disk's reserve: `append` raises `BufferFull`, and nothing else is lost.
 - Once empty it gives the disk space back.
+- A file that is deleted or replaced while it is open is noticed; what it held is saved into the one in its place.
+- A commit that failed is undone where the disk had taken it all the same: what was refused does not come back.
 
 A row is a batch: gzip-compressed line protocol with a checksum, its points counted by pod, and the database it is
 meant for. Gzip members concatenate, so that rows can be posted joined, as they are.
@@ -20,7 +22,8 @@ import sqlite3
 import time
 import zlib
 from collections import Counter
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -129,6 +132,10 @@ class Buffer:
         self._found: dict[str, dict[str, int]] | None = None
         self._was_opened = False
         self._highest_id = 0
+        #: Which file it is, and what it held by fate and pod when a commit last succeeded.
+        self._file: tuple[int, int] | None = None
+        self._known = _no_points()
+        self._done = _no_points()
 
     def open(self) -> dict[str, dict[str, int]]:
         """Open or create the file; returns its totals: fate (`pending`, `quarantined`) to pod to points.
@@ -149,6 +156,16 @@ class Buffer:
         """The totals that the file had when this process first opened it, once; None before and after. Any thread."""
         found, self._found = self._found, None
         return found
+
+    def take_done(self) -> dict[str, Counter[str]] | None:
+        """Points that are found to be pending no longer, by the fate that became of them and by pod."""
+        done, self._done = self._done, _no_points()
+        return done if any(done.values()) else None
+
+    def look_after(self) -> None:
+        """Open the file where it is not, and see that it is still in its place."""
+        with _Translated(self):
+            self._usable()
 
     def append(
         self,
@@ -180,13 +197,13 @@ class Buffer:
     def _append(self, values: tuple[Any, ...], pods: Mapping[str, int]) -> int:
         with _Translated(self):
             self._check_room(len(values[-1]), self._usable())
-        with _Translated(self), self._usable().atomic() as db:
+        with self._transaction() as (db, totals):
             row = db.execute(
                 "INSERT INTO batches (database, points, pods, first_ns, rejected, checksum, payload)"
                 " VALUES (?, ?, ?, ?, ?, ?, ?)",
                 values,
             )
-            _add(db, "pending", pods)
+            totals.add("pending", pods)
             failpoints.reach("committing")
         failpoints.reach("committed")
         assert row.lastrowid is not None
@@ -220,41 +237,41 @@ class Buffer:
 
     def mark_rejected(self, ids: Iterable[int], reason: str) -> None:
         """Take rows out of the queue until their bad lines are found."""
-        with _Translated(self), self._usable().atomic() as db:
+        with self._transaction() as (db, _):
             for row_id in ids:
                 db.execute("UPDATE batches SET rejected = ? WHERE id = ?", (reason, row_id))
 
     def delete(self, ids: Iterable[int]) -> Counter[str]:
         """Delete confirmed rows; returns their points by pod. A row that is gone already counts nothing."""
         deleted: Counter[str] = Counter()
-        with _Translated(self), self._usable().atomic() as db:
+        with self._transaction() as (db, totals):
             for row_id in ids:
                 for (pods,) in db.execute("DELETE FROM batches WHERE id = ? RETURNING pods", (row_id,)).fetchall():
                     deleted.update(json.loads(pods))
-            _add(db, "pending", deleted, sign=-1)
+            totals.add("pending", deleted, sign=-1)
         self._measure()
         return deleted
 
     def quarantine(self, row: Row, bad: Sequence[BadLine]) -> None:
         """Keep these lines of a row for good, with their reasons, and delete the row: the rest is confirmed."""
-        with _Translated(self), self._usable().atomic() as db:
+        with self._transaction() as (db, totals):
             if not db.execute("DELETE FROM batches WHERE id = ?", (row.id,)).rowcount:
                 return
-            _add(db, "pending", row.pods, sign=-1)
+            totals.add("pending", row.pods, sign=-1)
             for line in bad:
                 db.execute(
                     "INSERT INTO quarantine (database, pod, time_ns, line, reason) VALUES (?, ?, ?, ?, ?)",
                     (row.database, line.pod, line.time_ns, line.line, line.reason),
                 )
-                _add(db, "quarantined", {line.pod: line.points})
+                totals.add("quarantined", {line.pod: line.points})
         self._measure()
 
     def set_aside(self, row: Row) -> None:
         """Quarantine a row that cannot be read, as it is."""
-        with _Translated(self), self._usable().atomic() as db:
+        with self._transaction() as (db, totals):
             db.execute("DELETE FROM batches WHERE id = ?", (row.id,))
-            _add(db, "pending", row.pods, sign=-1)
-            _add(db, "quarantined", row.pods)
+            totals.add("pending", row.pods, sign=-1)
+            totals.add("quarantined", row.pods)
             db.execute(
                 "INSERT INTO quarantine (database, pod, time_ns, line, reason) VALUES (?, ?, ?, ?, ?)",
                 (row.database, json.dumps(row.pods), row.first_ns, row.payload.hex(), "checksum"),
@@ -277,7 +294,19 @@ class Buffer:
             self._db.close()
             self._db = None
 
+    @contextmanager
+    def _transaction(self) -> Iterator[tuple[Database, "_Totals"]]:
+        """All of it is committed, or none; what it adds to the totals is known from then on."""
+        with _Translated(self):
+            with self._usable().atomic() as db:
+                totals = _Totals(db)
+                yield db, totals
+            for fate, changed in totals.changed.items():
+                self._known[fate].update(changed)
+
     def _usable(self) -> Database:
+        if self._db is not None and self._file != _file_at(self.path):
+            self._leave_lost_file(self._db)
         if self._db is None:
             if time.monotonic() - self._opened_at < REOPEN_SECONDS:
                 raise BufferUnavailable(f"{self.path} cannot be opened")
@@ -289,22 +318,92 @@ class Buffer:
                     raise
                 self.move_aside(error)
                 self._db = self._connect()
+            except OSError as error:
+                raise BufferUnavailable(f"{self.path}: {error}") from error
             self._measure()
         return self._db
 
+    def _leave_lost_file(self, lost: Database) -> None:
+        """The file was deleted or replaced, or its disk taken away: save what it holds into the one in its place.
+
+        Where that cannot be done now, the lost one is kept open, for nobody else can read it any more.
+        """
+        if time.monotonic() - self._opened_at < REOPEN_SECONDS:
+            raise BufferUnavailable(f"{self.path} is not in its place")
+        self._opened_at = time.monotonic()
+        lost_file, known = self._file, self._known
+        self._known = _no_points()
+        try:
+            self._db = self._connect()
+            with self._transaction() as (db, totals):
+                saved = _copy(lost, db, totals)
+                totals.add("quarantined", known["quarantined"])
+        except (sqlite3.Error, OSError, BufferUnavailable) as error:
+            if self._db is not lost:
+                self.close()
+            self._db, self._file, self._known = lost, lost_file, known
+            raise BufferUnavailable(f"{self.path} is not in its place: {error}") from error
+        lost.close()
+        self._claimed.clear()
+        self._measure()
+        self._tell_of_loss(known["pending"], saved)
+
+    def _tell_of_loss(self, waiting: Counter[str], saved: Counter[str]) -> None:
+        self._done["dropped"] += waiting - saved
+        log.error(
+            "buffer: %s was deleted or replaced; of the points that waited in it %d are saved, %d are lost",
+            *(self.path, sum(saved.values()), sum((waiting - saved).values())),
+        )
+
     def _connect(self) -> Database:
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        is_same = self._file is not None and self._file == _file_at(self.path)
         connection = sqlite3.connect(self.path, timeout=1.0, check_same_thread=False)
         try:
             db = self._prepare(Database(connection, execute_plugins=False))
+            if is_same:
+                self._settle_doubts(db)
             found = _totals(db)
             (highest_id,) = db.execute("SELECT max(seq) FROM sqlite_sequence WHERE name = 'batches'").fetchone()
             self._highest_id = max(self._highest_id, highest_id or 0)
         except BaseException:
             connection.close()
             raise
-        if not self._was_opened:
-            self._was_opened, self._found = True, found
+        if not is_same:
+            self._begin_with(found)
         return db
+
+    def _begin_with(self, found: dict[str, dict[str, int]]) -> None:
+        """The first file, or another one than before."""
+        if self._known["pending"]:
+            self._tell_of_loss(self._known["pending"], Counter())
+        if not self._was_opened or any(found.values()):
+            self._was_opened, self._found = True, found
+        self._known = _no_points()
+        for fate, points in found.items():
+            self._known[fate].update(points)
+        self._file = _file_at(self.path)
+
+    def _settle_doubts(self, db: Database) -> None:
+        """A commit that failed may be found done when the file is opened again.
+
+        A row that was not said to be committed has another fate by now, and goes. A row that is gone was confirmed, or
+        quarantined: `take_done` tells.
+        """
+        doubtful = db.execute("SELECT id, pods FROM batches WHERE id > ?", (self._highest_id,)).fetchall()
+        if doubtful:
+            with db.atomic():
+                totals = _Totals(db)
+                for row_id, pods in doubtful:
+                    db.execute("DELETE FROM batches WHERE id = ?", (row_id,))
+                    totals.add("pending", json.loads(pods), sign=-1)
+        found = _no_points()
+        for fate, points in _totals(db).items():
+            found[fate].update(points)
+        quarantined = found["quarantined"] - self._known["quarantined"]
+        self._done["quarantined"] += quarantined
+        self._done["stored"] += self._known["pending"] - found["pending"] - quarantined
+        self._known = found
 
     def _prepare(self, db: Database) -> Database:
         # auto_vacuum counts only before the first table; WAL is a property of the file, the others of the connection.
@@ -326,6 +425,7 @@ class Buffer:
         self.close()
         self._opened_at = float("-inf")
         self._claimed.clear()
+        self._known = _no_points()
         aside = self.path.with_name(f"{self.path.name}.damaged-{time.strftime('%Y%m%d-%H%M%S', time.gmtime())}")
         try:
             for suffix in ("", "-wal", "-shm"):
@@ -406,11 +506,58 @@ def _pragma(db: Database, name: str) -> int:
     return value
 
 
-def _add(db: Database, fate: str, pods: Mapping[str, int], *, sign: int = 1) -> None:
-    db.conn.executemany(
-        "INSERT INTO totals VALUES (?, ?, ?) ON CONFLICT (fate, pod) DO UPDATE SET points = points + excluded.points",
-        [(fate, pod, sign * points) for pod, points in pods.items()],
-    )
+class _Totals:
+    """The totals, as a transaction changes them."""
+
+    def __init__(self, db: Database) -> None:
+        self._db = db
+        self.changed = _no_points()
+
+    def add(self, fate: str, pods: Mapping[str, int], *, sign: int = 1) -> None:
+        self._db.conn.executemany(
+            "INSERT INTO totals VALUES (?, ?, ?)"
+            " ON CONFLICT (fate, pod) DO UPDATE SET points = points + excluded.points",
+            [(fate, pod, sign * points) for pod, points in pods.items()],
+        )
+        for pod, points in pods.items():
+            self.changed[fate][pod] += sign * points
+
+
+def _no_points() -> dict[str, Counter[str]]:
+    return {"pending": Counter(), "quarantined": Counter(), "stored": Counter(), "dropped": Counter()}
+
+
+def _file_at(path: Path) -> tuple[int, int] | None:
+    """Which file is at a path; None where there is none."""
+    try:
+        status = path.stat()
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino
+
+
+def _copy(lost: Database, db: Database, totals: _Totals) -> Counter[str]:
+    """Copy what can be read of a buffer into another one, under new ids, for a late delete must not hit another row.
+
+    Returns the points that wait, by pod.
+    """
+    saved: Counter[str] = Counter()
+    columns = "database, points, pods, first_ns, rejected, checksum, payload"
+    for row in _readable(lost, f"SELECT {columns} FROM batches ORDER BY id"):
+        db.execute(f"INSERT INTO batches ({columns}) VALUES (?, ?, ?, ?, ?, ?, ?)", row)
+        saved.update(json.loads(row[2]))
+    columns = "database, pod, time_ns, line, reason"
+    for row in _readable(lost, f"SELECT {columns} FROM quarantine ORDER BY id"):
+        db.execute(f"INSERT INTO quarantine ({columns}) VALUES (?, ?, ?, ?, ?)", row)
+    totals.add("pending", saved)
+    return saved
+
+
+def _readable(lost: Database, query: str) -> Iterator[tuple[Any, ...]]:
+    try:
+        yield from lost.execute(query)
+    except sqlite3.Error as error:
+        log.debug("buffer: %s", error)
 
 
 def _rows(db: Database, where: str) -> Iterable[Row]:

@@ -47,6 +47,22 @@ class DataDirectory:
             return
         self._note_holder()
 
+    def hold(self) -> None:
+        """Make the directory and lock it where it was deleted, or could not be made at the start. Raises OSError."""
+        if self._lock is not None and _is_at(self._lock, self.path / _LOCK):
+            return
+        self.path.mkdir(parents=True, exist_ok=True)
+        lock = os.open(self.path / _LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            os.close(lock)
+            raise
+        self.close()
+        self._lock = lock
+        self._note_holder()
+        log.warning("data directory: %s was not there, or not usable; it is made and locked now", self.path)
+
     def close(self) -> None:
         """Let another ODS use it."""
         if self._lock is not None:
@@ -90,3 +106,11 @@ class DataDirectory:
             os.pwrite(self._lock, f"{os.getpid()}\n".encode(), 0)
         except OSError as error:
             log.debug("data directory: %s", error)
+
+
+def _is_at(file: int, path: Path) -> bool:
+    """Whether an open file is the one at a path."""
+    try:
+        return os.path.samestat(os.fstat(file), path.stat())
+    except OSError:
+        return False

@@ -133,6 +133,8 @@ class Recorder:
             if self.writer.waiting:
                 continue
             try:
+                if lost := self.writer.run(self._segments.leave_lost):
+                    log.error("recordings: %d open segments were deleted; new ones are begun", lost)
                 self._look_at_room(self.writer.run(self._disk.free_for_recordings_bytes))
                 for closed in self.writer.run(self._segments.close_old, time.monotonic()):
                     self._archiver.submit(_compress, closed)

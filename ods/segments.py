@@ -77,6 +77,20 @@ class Segments:
                 closed.append(self._close(key))
         return closed
 
+    def leave_lost(self) -> int:
+        """Forget the segments whose files were deleted or replaced; their next rows begin new ones. Returns the count."""
+        lost = [key for key, segment in self._open.items() if self._is_lost(segment.path)]
+        for key in lost:
+            self._forget_file(self._open.pop(key).path)
+        return len(lost)
+
+    def _is_lost(self, path: Path) -> bool:
+        try:
+            status = path.stat()
+        except OSError:
+            return True
+        return path in self._files and not os.path.samestat(status, os.fstat(self._files[path]))
+
     def _segment(self, rows: Rows, kind: str, now: float) -> Segment:
         key = (rows.pod, kind)
         if key not in self._open:

@@ -46,6 +46,8 @@ log = logging.getLogger(__name__)
 POINT_BYTES = 60
 #: The rate for which that is told. Points a second.
 TOLD_RATE = 1000
+#: How long the drain waits for the buffer to be opened; it also asks whether InfluxDB is back. Seconds.
+OPEN_SECONDS = 1.0
 #: How long each step of the stop may take: 5 s in all. Seconds.
 STORE_STOP_SECONDS, RECORDER_STOP_SECONDS, BUFFER_STOP_SECONDS = 1.5, 0.8, 0.5
 
@@ -196,6 +198,7 @@ class Service:
         self._influx.start()
         self._influx.witness = self._events.emit(self._ods, "started", __version__)
         opened = self._buffer_worker.submit(self._buffer.open)
+        opened.rawlink(lambda _: self._take_backlog_over())
         self._recorder.start(self._supervisor)
         self._batcher.start()
         self._listener.start()
@@ -206,15 +209,18 @@ class Service:
 
     def _start_drain(self, opened: gevent.event.AsyncResult) -> None:
         try:
-            opened.get()
+            opened.get(timeout=OPEN_SECONDS)
         except BufferUnavailable as error:
             log.error("buffer: %s; look after the disk. Live forwarding goes on", error.reason)
-        self._take_backlog_over()
+        except gevent.Timeout:
+            log.warning("buffer: the disk does not answer; it is not waited for")
         self._sifter.start(self._supervisor)
         self._drain.start(self._supervisor)
 
     def _take_backlog_over(self) -> None:
-        """Count what the buffer held when it was first opened, which may be later than the start."""
+        """Count what the buffer held when it was first opened, which may be later than the start, and what it lost."""
+        for fate, done in (self._buffer.take_done() or {}).items():
+            self._ledger.move(done, Fate.PENDING, Fate(fate))
         found = self._buffer.take_found()
         if found is None:
             return
@@ -288,7 +294,10 @@ class Service:
             self._progress.look(time.monotonic())
             self._take_backlog_over()
             if not self._notes.waiting:
+                self._notes.submit(self._directory.hold).rawlink(_debug_failure)
                 self._note_time()
+            if not self._buffer_worker.waiting:
+                self._buffer_worker.submit(self._buffer.look_after).rawlink(_debug_failure)
             gevent.sleep(1.0)
 
     def _note_time(self) -> None:
@@ -314,4 +323,4 @@ class Service:
 
 def _debug_failure(done: gevent.event.AsyncResult) -> None:
     if done.exception is not None:
-        log.debug("note of the time: %s", done.exception)
+        log.debug("data directory: %s", done.exception)

@@ -14,7 +14,7 @@ from harness.ods_process import OdsProcess, StartOds
 from harness.oracle import Oracle
 from harness.pod_client import SEND_TIMEOUT_SECONDS
 from harness.sick_disk import BROKEN, FULL, READ_ONLY, SLOW, UNSYNCED, SickDisk, Sickness
-from harness.sizes import IS_LONG, Measured, sized
+from harness.sizes import Measured, sized
 from harness.small_disk import SmallDisk
 from harness.stream import Stream
 from harness.wait import wait_until
