@@ -24,6 +24,8 @@ log = logging.getLogger(__name__)
 PATIENCE_SECONDS = 0.1
 #: The most that waits for a disk that does not answer; beyond it rows are not recorded. Bytes.
 WAITING_BYTES = 32 * 1024 * 1024
+#: So much is written before the room on the disk is known. Bytes.
+UNLOOKED_BYTES = 1024 * 1024
 #: How often old segments are closed, and the room on the disk is looked at. Seconds.
 TIDY_SECONDS = 1.0
 #: How often it is looked whether the recordings have outgrown their limit. Seconds.
@@ -52,6 +54,8 @@ class Recorder:
         self._waiting_bytes = 0
         self._is_stopping = False
         self._trouble = ""
+        #: What may be written until the room on the disk is looked at again. Bytes.
+        self._room_bytes = UNLOOKED_BYTES
         self.unrecorded = 0
         self.is_paused = False
 
@@ -97,6 +101,9 @@ class Recorder:
         is_prompt: bool = self._caught_up.is_set()
         self._caught_up.clear()
         self._waiting_bytes += size_bytes
+        self._room_bytes -= size_bytes
+        if self._room_bytes <= 0:  # a flood must not take the buffer's room between two looks
+            self._pause()
         self.writer.submit(self._append, rows).rawlink(lambda done: self._appended(done, rows, size_bytes))
         return is_prompt
 
@@ -129,9 +136,6 @@ class Recorder:
     def _tidy(self) -> None:
         pruned_at = float("-inf")
         while not self._is_stopping:
-            gevent.sleep(TIDY_SECONDS)
-            if self.writer.waiting:
-                continue
             try:
                 if lost := self.writer.run(self._segments.leave_lost):
                     log.error("recordings: %d open segments were deleted; new ones are begun", lost)
@@ -143,13 +147,21 @@ class Recorder:
                     self._archiver.submit(self._prune, self._confirmed_before_ns())
             except OSError as error:
                 log.debug("recordings: %s", error)
+                self._room_bytes = max(self._room_bytes, UNLOOKED_BYTES)
+            gevent.sleep(TIDY_SECONDS)
 
     def _look_at_room(self, free_bytes: int) -> None:
-        if free_bytes <= 0 and not self.is_paused:
-            log.error("recordings: stopped, the disk is nearly full; free some space. Forwarding goes on")
-        elif free_bytes > 0 and self.is_paused:
+        self._room_bytes = free_bytes - self._waiting_bytes
+        if self._room_bytes <= 0:
+            self._pause()
+        elif self.is_paused:
             log.info("recordings: begun again; %d records are missing from them", self.unrecorded)
-        self.is_paused = free_bytes <= 0
+            self.is_paused = False
+
+    def _pause(self) -> None:
+        if not self.is_paused:
+            log.error("recordings: stopped, the disk is nearly full; free some space. Forwarding goes on")
+        self.is_paused = True
 
     def _prune(self, confirmed_before_ns: int) -> None:
         for path in prune(

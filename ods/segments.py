@@ -78,7 +78,7 @@ class Segments:
         return closed
 
     def leave_lost(self) -> int:
-        """Forget the segments whose files were deleted or replaced; their next rows begin new ones. Returns the count."""
+        """Forget the segments whose files were deleted or replaced; their next rows begin others. Returns how many."""
         lost = [key for key, segment in self._open.items() if self._is_lost(segment.path)]
         for key in lost:
             self._forget_file(self._open.pop(key).path)
@@ -148,13 +148,18 @@ def compress(closed: Path) -> Path:
     """Replace a closed segment by its compressed form, which keeps its time. Raises OSError; then nothing is lost."""
     finished = closed.with_name(closed.name + COMPRESSED)
     unfinished = finished.with_name(finished.name + ".part")
-    with closed.open("rb") as source, unfinished.open("wb") as target:
-        with gzip.GzipFile(filename=closed.name, mode="wb", fileobj=target, compresslevel=6, mtime=0) as packed:
-            shutil.copyfileobj(source, packed, 1024 * 1024)
-        target.flush()
-        os.fsync(target.fileno())
-    shutil.copystat(closed, unfinished)
-    unfinished.replace(finished)
+    try:
+        with closed.open("rb") as source, unfinished.open("wb") as target:
+            with gzip.GzipFile(filename=closed.name, mode="wb", fileobj=target, compresslevel=6, mtime=0) as packed:
+                shutil.copyfileobj(source, packed, 1024 * 1024)
+            target.flush()
+            os.fsync(target.fileno())
+        shutil.copystat(closed, unfinished)
+        unfinished.replace(finished)
+    except OSError:
+        with contextlib.suppress(OSError):
+            unfinished.unlink(missing_ok=True)  # a full disk needs the room
+        raise
     closed.unlink()
     return finished
 

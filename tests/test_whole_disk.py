@@ -224,7 +224,7 @@ def test_a_small_disk_that_fills_up_in_an_outage_and_is_freed_later(
     start_ods: StartOds, own_influx: InfluxServer, small_disk: SmallDisk, measured: Measured
 ) -> None:
     """64 MB: recordings stop first and say so, then points are refused; when there is room again all goes on."""
-    small_disk.fill(leaving_bytes=sized(15_000_000, long=40_000_000))
+    small_disk.fill(leaving_bytes=sized(11_000_000, long=40_000_000))
     ods, oracle = start_ods(own_influx, directory=small_disk.path / "data"), Oracle()
     process_id = ods.process_id
     with contextlib.ExitStack() as connected:

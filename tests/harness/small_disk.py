@@ -46,9 +46,12 @@ class SmallDisk:
         return status.f_bavail * status.f_frsize
 
     def fill(self, *, leaving_bytes: int = 0) -> None:
-        """Have somebody else's file take up the room, but for so much."""
-        with self._ballast.open("ab") as file, contextlib.suppress(OSError):
-            os.posix_fallocate(file.fileno(), file.tell(), max(1, self.free_bytes - leaving_bytes))
+        """Have somebody else's file take up the room, but for so much, though others write meanwhile."""
+        with self._ballast.open("ab") as file:
+            for piece_bytes in (1024 * 1024, 4096):
+                with contextlib.suppress(OSError):  # full
+                    while self.free_bytes >= leaving_bytes + piece_bytes:
+                        os.posix_fallocate(file.fileno(), file.seek(0, os.SEEK_END), piece_bytes)
 
     def free(self) -> None:
         """Somebody deletes that file."""
