@@ -219,9 +219,9 @@ class Service:
 
     def _take_backlog_over(self) -> None:
         """Count what the buffer held when it was first opened, which may be later than the start, and what it lost."""
-        for fate, done in (self._buffer.take_done() or {}).items():
+        for fate, done in (self._buffer.file.take_done() or {}).items():
             self._ledger.move(done, Fate.PENDING, Fate(fate))
-        found = self._buffer.take_found()
+        found = self._buffer.file.take_found()
         if found is None:
             return
         for fate, points in found.items():

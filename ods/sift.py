@@ -172,13 +172,14 @@ class Sifter:
 
     def _sift(self, row: Row) -> None:
         tries_left = SUSPECT_TRIES
+        database = row.database if row.is_sound else self._influx.settings.database
 
         def write(lines: Sequence[str]) -> None:
             nonlocal tries_left
             while True:
                 self.answered += 1
                 try:
-                    return self._influx.write("\n".join(lines).encode(), database=row.database)
+                    return self._influx.write("\n".join(lines).encode(), database=database)
                 except Suspect as error:
                     tries_left -= 1
                     if tries_left <= 0:

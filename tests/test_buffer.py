@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 import ods.buffer
+import ods.buffer_file
 from ods.buffer import BadLine, Buffer, Row
 from ods.errors import BufferFull, BufferUnavailable
 
@@ -170,8 +171,8 @@ def test_every_commit_waits_for_the_disk(buffer: Buffer, path: Path) -> None:
     """A power cut takes nothing: the file is in WAL mode, and its connection syncs at every commit."""
     with contextlib.closing(sqlite3.connect(path)) as other:
         assert other.execute("PRAGMA journal_mode").fetchone() == ("wal",)
-    assert buffer._db is not None
-    assert buffer._db.execute("PRAGMA synchronous").fetchone() == (2,)  # FULL
+    assert buffer.file._db is not None
+    assert buffer.file._db.execute("PRAGMA synchronous").fetchone() == (2,)  # FULL
 
 
 def test_rows_come_out_in_the_order_of_arrival(buffer: Buffer) -> None:
@@ -650,7 +651,7 @@ def test_an_empty_file_becomes_a_buffer(path: Path) -> None:
 def test_ids_go_on_after_a_file_that_was_moved_aside(buffer: Buffer) -> None:
     """A late answer to a row of the old file must not delete a row of the new one."""
     ids = [append(buffer), append(buffer, is_claimed=True), append(buffer)]
-    buffer.move_aside(sqlite3.DatabaseError("database disk image is malformed"))
+    buffer.file.move_aside(sqlite3.DatabaseError("database disk image is malformed"))
     new = append(buffer)
     assert new > max(ids)
     assert buffer.delete(ids) == {}
@@ -662,7 +663,7 @@ def test_ids_go_on_after_the_rows_that_a_run_before_has_left(buffer: Buffer) -> 
     ids = [append(buffer), append(buffer)]
     buffer.delete(ids[1:])
     buffer = reopened(buffer)
-    buffer.move_aside(sqlite3.DatabaseError("database disk image is malformed"))
+    buffer.file.move_aside(sqlite3.DatabaseError("database disk image is malformed"))
     assert append(buffer) > max(ids)
     buffer.close()
 
@@ -670,7 +671,7 @@ def test_ids_go_on_after_the_rows_that_a_run_before_has_left(buffer: Buffer) -> 
 def test_claims_end_with_the_file_that_was_moved_aside(buffer: Buffer) -> None:
     """None of them is of a row of the new one: each row of it is given out, and nothing is remembered for ever."""
     append(buffer, is_claimed=True)
-    buffer.move_aside(sqlite3.DatabaseError("database disk image is malformed"))
+    buffer.file.move_aside(sqlite3.DatabaseError("database disk image is malformed"))
     assert buffer._claimed == set()
     claimed, free = append(buffer, is_claimed=True), append(buffer)
     assert ids_of(buffer) == [free]
@@ -700,12 +701,12 @@ def test_a_file_that_cannot_be_moved_aside_makes_the_buffer_unavailable(path: Pa
 # A disk that does not let the file be used
 
 
-@pytest.mark.parametrize("obstacle", ["a directory in its place", "no directory to hold it", "locked by another"])
+@pytest.mark.parametrize("obstacle", ["a directory in its place", "locked by another"])
 def test_an_unusable_path_is_told_and_works_again_once_mended(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, obstacle: str
 ) -> None:
     """BufferUnavailable from every call, never anything else; each later call tries again."""
-    monkeypatch.setattr(ods.buffer, "REOPEN_SECONDS", 0.0)
+    monkeypatch.setattr(ods.buffer_file, "REOPEN_SECONDS", 0.0)
     path = tmp_path / "disk" / "buffer.db"
     buffer = made(path)
     mend = _obstruct(path, obstacle)
@@ -721,8 +722,6 @@ def test_an_unusable_path_is_told_and_works_again_once_mended(
 
 def _obstruct(path: Path, obstacle: str) -> Callable[[], None]:
     """Make a path unusable; returns what mends it."""
-    if obstacle == "no directory to hold it":
-        return path.parent.mkdir
     path.parent.mkdir()
     if obstacle == "a directory in its place":
         path.mkdir()
@@ -738,7 +737,7 @@ def test_a_file_that_turns_up_later_and_is_no_buffer_makes_it_unavailable_or_mov
     path: Path, monkeypatch: pytest.MonkeyPatch, content: str
 ) -> None:
     """Not only `open` meets such a file: a disk that is mounted later may hold one. No call may raise anything else."""
-    monkeypatch.setattr(ods.buffer, "REOPEN_SECONDS", 0.0)
+    monkeypatch.setattr(ods.buffer_file, "REOPEN_SECONDS", 0.0)
     path.mkdir()
     buffer = made(path)
     with pytest.raises(BufferUnavailable):
@@ -761,7 +760,7 @@ def test_a_call_after_a_failure_opens_the_file_afresh(
     buffer: Buffer, path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """An error of the file in the middle of a run ends with its cause."""
-    monkeypatch.setattr(ods.buffer, "REOPEN_SECONDS", 0.0)
+    monkeypatch.setattr(ods.buffer_file, "REOPEN_SECONDS", 0.0)
     kept = append(buffer)
     change(path, "ALTER TABLE batches RENAME TO gone")
     with pytest.raises(BufferUnavailable):

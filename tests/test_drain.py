@@ -18,6 +18,7 @@ from components.fake_influx import FakeInflux
 from components.hub import fail_when_hung, let_all_run, wait_in_hub
 
 import ods.buffer
+import ods.buffer_file
 import ods.drain
 import ods.sift
 from ods.availability import Availability
@@ -148,7 +149,7 @@ def backlog(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogC
     monkeypatch.setattr(ods.drain, "PROBE_EVERY_SECONDS", 0.005)
     monkeypatch.setattr(ods.drain, "BUFFER_RETRY_SECONDS", 0.005)
     monkeypatch.setattr(ods.sift, "RETRY_SECONDS", 0.005)
-    monkeypatch.setattr(ods.buffer, "REOPEN_SECONDS", 0.0)
+    monkeypatch.setattr(ods.buffer_file, "REOPEN_SECONDS", 0.0)
     backlog = Backlog(tmp_path)
     yield backlog
     failed = backlog.supervisor.has_failed
@@ -684,11 +685,25 @@ def test_a_drain_that_is_healed_goes_on(backlog: Backlog) -> None:
 # Rows that cannot be read
 
 HARMS: dict[str, str] = {
-    "another checksum": "UPDATE batches SET checksum = checksum + 1 WHERE id = 2",
     "a payload cut": "UPDATE batches SET payload = substr(payload, 1, 20) WHERE id = 2",
     "no gzip at all": "UPDATE batches SET payload = CAST('nonsense' AS BLOB) WHERE id = 2",
     "no payload": "UPDATE batches SET payload = x'' WHERE id = 2",
 }
+
+
+@pytest.mark.parametrize(
+    "harm",
+    ["UPDATE batches SET checksum = checksum + 1 WHERE id = 2", "UPDATE batches SET database = 'odt' WHERE id = 2"],
+)
+def test_a_row_whose_lines_are_sound_is_stored_whatever_else_is_wrong_with_it(backlog: Backlog, harm: str) -> None:
+    """In the database that is written to now: its own may be what is damaged."""
+    for number in range(3):
+        backlog.append(lines(number, 1))
+    backlog.change(harm)
+    backlog.start()
+    backlog.wait_until_empty()
+    assert sorted(sent_lines(backlog)) == lines(0, 3)
+    assert backlog.counts() == {"stored": 3}
 
 
 @pytest.mark.parametrize("harm", HARMS.values(), ids=HARMS)

@@ -416,7 +416,7 @@ class TestSlowInflux:
 
     def test_a_row_whose_delete_fails_is_left_to_the_drain(self, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
         """Sending it again is harmless."""
-        monkeypatch.setattr("ods.buffer.REOPEN_SECONDS", 0.0)
+        monkeypatch.setattr("ods.buffer_file.REOPEN_SECONDS", 0.0)
         chunk = self.hold(store)
         store.worker.run(store.buffer.close)
         path, away = store.buffer.path, store.buffer.path.with_name("away.db")

@@ -1,0 +1,383 @@
+"""The file of the buffer: opened when it is needed, opened afresh after an error, moved aside when it is damaged.
+
+Promises:
+
+- A transaction is committed whole or not at all, and survives `kill -9` and a power cut (WAL, `synchronous=FULL`).
+- What the file holds by fate and pod is kept in the same transaction as the rows, and known without reading them.
+- A damaged file, or one that is none of ODS's, is moved aside, never overwritten, and a new one begun.
+- A file that is deleted or replaced while it is open is noticed; what it held is saved into the one in its place.
+- A commit that failed is undone where the disk had taken it all the same: what was refused does not come back.
+
+Every method may wait for the disk, and all must be called on one thread (`ods.worker`).
+"""
+
+import itertools
+import json
+import logging
+import random
+import sqlite3
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from sqlite_utils import Database
+
+from ods.errors import BufferFull, BufferUnavailable
+
+log = logging.getLogger(__name__)
+
+#: Written into the file; a file with another version is not touched.
+SCHEMA_VERSION = 1
+#: How long to wait before an unusable file is opened again. Seconds.
+REOPEN_SECONDS = 1.0
+
+#: A file that was moved aside is called after the buffer, with this and the time (UTC).
+ASIDE = ".damaged-"
+
+#: Stands for SQLite's name of an error that ODS itself raised.
+_FOREIGN = "FOREIGN"
+
+_SCHEMA = """
+CREATE TABLE batches (
+    id INTEGER PRIMARY KEY AUTOINCREMENT, -- never used twice, so that a late delete cannot hit a newer row
+    database TEXT NOT NULL,
+    points INTEGER NOT NULL,
+    pods TEXT NOT NULL,       -- JSON: points by pod
+    first_ns INTEGER NOT NULL,
+    rejected TEXT,            -- why InfluxDB refused some of its lines; NULL while it has not
+    checksum INTEGER NOT NULL,
+    payload BLOB NOT NULL
+);
+CREATE INDEX rejected_batches ON batches (id) WHERE rejected IS NOT NULL;
+CREATE TABLE quarantine (
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    database TEXT NOT NULL,
+    pod TEXT NOT NULL,
+    time_ns INTEGER,
+    line TEXT NOT NULL,
+    reason TEXT NOT NULL
+);
+CREATE TABLE totals (fate TEXT NOT NULL, pod TEXT NOT NULL, points INTEGER NOT NULL, PRIMARY KEY (fate, pod));
+"""
+
+
+class Damaged(BufferUnavailable):
+    """The file was damaged, and is moved aside; the next call begins a new one."""
+
+
+class Totals:
+    """The totals, as a transaction changes them."""
+
+    def __init__(self, db: Database) -> None:
+        self._db = db
+        self.changed = no_points()
+
+    def add(self, fate: str, pods: Mapping[str, int], *, sign: int = 1) -> None:
+        """Add points of this fate (`pending`, `quarantined`), or with `sign` -1 take them off."""
+        self._db.conn.executemany(
+            "INSERT INTO totals VALUES (?, ?, ?)"
+            " ON CONFLICT (fate, pod) DO UPDATE SET points = points + excluded.points",
+            [(fate, pod, sign * points) for pod, points in pods.items()],
+        )
+        for pod, points in pods.items():
+            self.changed[fate][pod] += sign * points
+
+
+class BufferFile:
+    """The file and its one connection. `on_other` is called when another file than before is in use."""
+
+    def __init__(self, path: Path, *, on_other: Callable[[], None]) -> None:
+        self.path = path
+        self._on_other = on_other
+        self._db: Database | None = None
+        self._opened_at = float("-inf")
+        self._found: dict[str, dict[str, int]] | None = None
+        self._was_opened = False
+        self._highest_id = 0
+        #: Which file it is, and what it held by fate and pod when a commit last succeeded.
+        self._file: tuple[int, int] | None = None
+        self._known = no_points()
+        self._done = no_points()
+        #: Points of files that were moved aside in this run, which are not lost before that is known.
+        self._left = no_points()
+
+    @contextmanager
+    def reading(self) -> Iterator[Database]:
+        """The file, to be read. Raises BufferFull or BufferUnavailable."""
+        with self._translated():
+            yield self._usable()
+
+    @contextmanager
+    def transaction(self) -> Iterator[tuple[Database, Totals]]:
+        """All of it is committed, or none; what it adds to the totals is known from then on. Raises as `reading`."""
+        with self._translated():
+            with self._usable().atomic() as db:
+                totals = Totals(db)
+                yield db, totals
+                highest_id = _highest_id(db)
+            self._highest_id = max(self._highest_id, highest_id)
+            for fate, changed in totals.changed.items():
+                self._known[fate].update(changed)
+
+    @property
+    def if_open(self) -> Database | None:
+        """The file where it is open already."""
+        return self._db
+
+    def take_found(self) -> dict[str, dict[str, int]] | None:
+        """The totals that the file had when this process first opened it, once; None before and after. Any thread."""
+        found, self._found = self._found, None
+        return found
+
+    def take_done(self) -> dict[str, Counter[str]] | None:
+        """Points that are found to be pending no longer, by the fate that became of them and by pod. Any thread."""
+        done, self._done = self._done, no_points()
+        return done if any(done.values()) else None
+
+    def take_left(self) -> dict[str, Counter[str]]:
+        """Points, by fate and pod, of files that were moved aside since this was asked last. Any thread."""
+        left, self._left = self._left, no_points()
+        return left
+
+    def close(self) -> None:
+        """Close the file; what is in it stays."""
+        if self._db is not None:
+            self._db.close()
+            self._db = None
+
+    def _usable(self) -> Database:
+        if self._db is not None and self._file != _file_at(self.path):
+            self._leave_lost_file(self._db)
+        if self._db is None:
+            if time.monotonic() - self._opened_at < REOPEN_SECONDS:
+                raise BufferUnavailable(f"{self.path} cannot be opened")
+            self._opened_at = time.monotonic()
+            try:
+                self._db = self._connect()
+            except sqlite3.DatabaseError as error:
+                if not _is_damage(error) and "no such table" not in str(error):
+                    raise
+                self.move_aside(error)
+                self._db = self._connect()
+            except OSError as error:
+                raise BufferUnavailable(f"{self.path}: {error}") from error
+        return self._db
+
+    def _leave_lost_file(self, lost: Database) -> None:
+        """The file was deleted or replaced, or its disk taken away: save what it holds into the one in its place.
+
+        Where that cannot be done now, the lost one is kept open, for nobody else can read it any more.
+        """
+        if time.monotonic() - self._opened_at < REOPEN_SECONDS:
+            raise BufferUnavailable(f"{self.path} is not in its place")
+        self._opened_at = time.monotonic()
+        lost_file, known = self._file, self._known
+        self._known = no_points()
+        try:
+            self._db = self._connect()
+            with self.transaction() as (db, totals):
+                saved = _copy(lost, db, totals)
+                totals.add("quarantined", known["quarantined"])
+        except (sqlite3.Error, OSError, BufferUnavailable) as error:
+            if self._db is not lost:
+                self.close()
+            self._db, self._file, self._known = lost, lost_file, known
+            raise BufferUnavailable(f"{self.path} is not in its place: {error}") from error
+        lost.close()
+        self._on_other()
+        self._tell_of_loss(known["pending"], saved)
+
+    def _tell_of_loss(self, waiting: Counter[str], saved: Counter[str]) -> None:
+        self._done["dropped"] += waiting - saved
+        log.error(
+            "buffer: %s was deleted or replaced; of the points that waited in it %d are saved, %d are lost",
+            *(self.path, sum(saved.values()), sum((waiting - saved).values())),
+        )
+
+    def _connect(self) -> Database:
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        is_same = self._file is not None and self._file == _file_at(self.path)
+        connection = sqlite3.connect(self.path, timeout=1.0, check_same_thread=False)
+        try:
+            db = self._prepare(Database(connection, execute_plugins=False))
+            if is_same:
+                self._settle_doubts(db)
+            found = totals_of(db)
+            self._highest_id = max(self._highest_id, _highest_id(db))
+        except BaseException:
+            connection.close()
+            raise
+        if not is_same:
+            self._begin_with(found)
+        return db
+
+    def _begin_with(self, found: dict[str, dict[str, int]]) -> None:
+        """The first file, or another one than before."""
+        if self._known["pending"]:
+            self._tell_of_loss(self._known["pending"], Counter())
+        if not self._was_opened or any(found.values()):
+            self._was_opened, self._found = True, found
+        self._known = no_points()
+        for fate, points in found.items():
+            self._known[fate].update(points)
+        self._file = _file_at(self.path)
+
+    def _settle_doubts(self, db: Database) -> None:
+        """A commit that failed may be found done when the file is opened again.
+
+        A row that was not said to be committed has another fate by now, and goes. A row that is gone was confirmed, or
+        quarantined: `take_done` tells.
+        """
+        doubtful = db.execute("SELECT id, pods FROM batches WHERE id > ?", (self._highest_id,)).fetchall()
+        if doubtful:
+            with db.atomic():
+                totals = Totals(db)
+                for row_id, pods in doubtful:
+                    db.execute("DELETE FROM batches WHERE id = ?", (row_id,))
+                    totals.add("pending", json.loads(pods), sign=-1)
+        found = no_points()
+        for fate, points in totals_of(db).items():
+            found[fate].update(points)
+        quarantined = found["quarantined"] - self._known["quarantined"]
+        self._done["quarantined"] += quarantined
+        self._done["stored"] += self._known["pending"] - found["pending"] - quarantined
+        self._known = found
+
+    def _prepare(self, db: Database) -> Database:
+        # auto_vacuum counts only before the first table; WAL is a property of the file, the others of the connection.
+        db.execute("PRAGMA auto_vacuum = INCREMENTAL")
+        db.execute("PRAGMA journal_mode = WAL").fetchall()
+        db.execute("PRAGMA synchronous = FULL")
+        db.execute("PRAGMA journal_size_limit = 4194304")
+        version = pragma(db, "user_version")
+        if version == 0 and not db.table_names():
+            # Ids go on after a file that was moved aside: a late delete must not hit a row of the new one.
+            first = f"INSERT INTO sqlite_sequence VALUES ('batches', {self._highest_id});"
+            own = f"PRAGMA application_id = {random.randrange(1, 2**31)};PRAGMA user_version = {SCHEMA_VERSION};"
+            db.conn.executescript(f"BEGIN;{_SCHEMA}{first}{own}COMMIT;")
+        elif version != SCHEMA_VERSION:
+            raise sqlite3.DatabaseError(f"its schema has version {version}, this ODS knows {SCHEMA_VERSION}")
+        return db
+
+    def move_aside(self, error: Exception) -> None:
+        """Keep a file that is damaged, or none of ODS's, under another name; the next call begins a new one."""
+        self.close()
+        self._opened_at = float("-inf")
+        self._on_other()
+        for fate, points in self._known.items():
+            self._left[fate].update(points)
+        self._known = no_points()
+        aside = self._free_name()
+        try:
+            for suffix in ("", "-wal", "-shm"):
+                part = self.path.with_name(self.path.name + suffix)
+                if part.exists():
+                    part.replace(aside.with_name(aside.name + suffix))
+        except OSError as trouble:
+            raise BufferUnavailable(f"{self.path} cannot be read ({error}), nor be moved aside: {trouble}") from trouble
+        log.error("buffer: %s cannot be read (%s); it is kept as %s, a new one is begun", self.path, error, aside)
+
+    def _free_name(self) -> Path:
+        stem = f"{self.path.name}{ASIDE}{time.strftime('%Y%m%d-%H%M%S', time.gmtime())}"
+        names = (stem if number == 1 else f"{stem}-{number}" for number in itertools.count(1))
+        return next(aside for name in names if not (aside := self.path.with_name(name)).exists())
+
+    @contextmanager
+    def _translated(self) -> Iterator[None]:
+        """Turns SQLite's errors into those of ODS; after one that concerns the file, it is opened afresh."""
+        try:
+            yield
+        except sqlite3.Error as error:
+            reason = f"{self.path}: {error}"
+            if getattr(error, "sqlite_errorname", "") == "SQLITE_FULL":
+                raise BufferFull(reason) from error
+            if not _is_damage(error):
+                self.close()
+                raise BufferUnavailable(reason) from error
+            self.move_aside(error)
+            raise Damaged(reason) from error
+
+
+def damage(reason: str) -> sqlite3.DatabaseError:
+    """What to raise where ODS itself finds that the file cannot be as it was written."""
+    return sqlite3.DatabaseError(reason)
+
+
+def measured(db: Database | None) -> tuple[int, int, int | None] | None:
+    """Free pages, bytes in use, and the reception time of the oldest row; None where they cannot be had."""
+    if db is None:
+        return None
+    try:
+        free_pages = pragma(db, "freelist_count")
+        used_bytes = (pragma(db, "page_count") - free_pages) * pragma(db, "page_size")
+        oldest = db.execute("SELECT first_ns FROM batches ORDER BY id LIMIT 1").fetchone()
+    except sqlite3.Error as error:
+        log.debug("buffer: %s", error)
+        return None
+    return free_pages, used_bytes, oldest[0] if oldest else None
+
+
+def _is_damage(error: sqlite3.Error) -> bool:
+    """Whether the file itself is at fault: damaged, of another make, or of another version of ODS."""
+    name = getattr(error, "sqlite_errorname", _FOREIGN)
+    return name.startswith(("SQLITE_CORRUPT", "SQLITE_NOTADB", _FOREIGN))
+
+
+def totals_of(db: Database) -> dict[str, dict[str, int]]:
+    """Points by fate and pod."""
+    totals: dict[str, dict[str, int]] = {"pending": {}, "quarantined": {}}
+    for fate, pod, points in db.execute("SELECT fate, pod, points FROM totals WHERE points > 0"):
+        totals[fate][pod] = points
+    return totals
+
+
+def pragma(db: Database, name: str) -> int:
+    """The value of a pragma that is a number."""
+    value: int = db.execute(f"PRAGMA {name}").fetchone()[0]
+    return value
+
+
+def no_points() -> dict[str, Counter[str]]:
+    """By fate and pod."""
+    return {"pending": Counter(), "quarantined": Counter(), "stored": Counter(), "dropped": Counter()}
+
+
+def _file_at(path: Path) -> tuple[int, int] | None:
+    """Which file is at a path; None where there is none."""
+    try:
+        status = path.stat()
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino
+
+
+def _copy(lost: Database, db: Database, totals: Totals) -> Counter[str]:
+    """Copy what can be read of a buffer into another one, under new ids, for a late delete must not hit another row.
+
+    Returns the points that wait, by pod.
+    """
+    saved: Counter[str] = Counter()
+    columns = "database, points, pods, first_ns, rejected, checksum, payload"
+    for row in _readable(lost, f"SELECT {columns} FROM batches ORDER BY id"):
+        db.execute(f"INSERT INTO batches ({columns}) VALUES (?, ?, ?, ?, ?, ?, ?)", row)
+        saved.update(json.loads(row[2]))
+    columns = "database, pod, time_ns, line, reason"
+    for row in _readable(lost, f"SELECT {columns} FROM quarantine ORDER BY id"):
+        db.execute(f"INSERT INTO quarantine ({columns}) VALUES (?, ?, ?, ?, ?)", row)
+    totals.add("pending", saved)
+    return saved
+
+
+def _readable(lost: Database, query: str) -> Iterator[tuple[Any, ...]]:
+    try:
+        yield from lost.execute(query)
+    except sqlite3.Error as error:
+        log.debug("buffer: %s", error)
+
+
+def _highest_id(db: Database) -> int:
+    (highest_id,) = db.execute("SELECT max(seq) FROM sqlite_sequence WHERE name = 'batches'").fetchone()
+    return highest_id or 0
