@@ -31,6 +31,8 @@ from ods import failpoints
 from ods.buffer_file import BufferFile, Damaged, damage, measured, pragma, totals_of
 from ods.disk import Disk
 from ods.errors import BufferFull, BufferUnavailable
+from ods.line_protocol import is_event
+from ods.saved import Saved, SavedBatch
 
 log = logging.getLogger(__name__)
 
@@ -95,8 +97,10 @@ class BadLine:
 class Buffer:
     """The rows, the totals and the quarantine."""
 
-    def __init__(self, path: Path, *, limit_bytes: int, disk: Disk) -> None:
+    def __init__(self, path: Path, *, limit_bytes: int, disk: Disk, database: str = "ods") -> None:
+        """`database` is that of saved rows which do not tell theirs any more."""
         self.path = path
+        self._database = database
         self._limit_bytes = limit_bytes
         self._disk = disk
         #: Rows whose own request is still under way: `oldest` leaves them out.
@@ -222,6 +226,43 @@ class Buffer:
             if waiting and not db.execute("SELECT EXISTS (SELECT 1 FROM batches)").fetchone()[0]:
                 raise damage(f"{waiting} points should wait in it, and no row is left")
 
+    def to_rescue(self) -> list[Path]:
+        """Damaged files whose rows are not all brought over yet. Raises OSError too."""
+        with self.file.reading() as db:
+            done = {name for (name,) in db.execute(_RESCUES + " WHERE is_finished")} if _has_rescues(db) else set()
+        return [path for path in self.file.asides() if path.name not in done]
+
+    def rescued(self, path: Path) -> int:
+        """How many rows of a damaged file are brought over."""
+        with self.file.reading() as db:
+            rows = db.execute("SELECT position FROM rescues WHERE file = ?", (path.name,)) if _has_rescues(db) else ()
+            return next(iter(rows), (0,))[0]
+
+    def restore(self, rows: Sequence[Saved], path: Path, position: int) -> dict[str, Counter[str]]:
+        """Commit rows of a damaged file, up to this position in it; returns their points by fate and pod."""
+        restored: dict[str, Counter[str]] = {"pending": Counter(), "quarantined": Counter()}
+        with self.file.reading() as db:
+            self._check_room(sum([len(row.payload) for row in rows if isinstance(row, SavedBatch)]), db)
+        with self.file.transaction() as (db, totals):
+            for row in rows:
+                if isinstance(row, SavedBatch):
+                    database = row.database or self._database
+                    db.execute(_INSERT, _values(database, row.pods, row.first_ns, row.rejected, row.payload))
+                    restored["pending"].update(row.pods)
+                else:
+                    db.execute(_INSERT_QUARANTINED, (row.database, row.pod, row.time_ns, row.line, row.reason))
+                    restored["quarantined"][row.pod] += int(not is_event(row.line))
+            for fate, pods in restored.items():
+                totals.add(fate, pods)
+            _note_rescue(db, path, position)
+        self._measure()
+        return restored
+
+    def finish_rescue(self, path: Path) -> None:
+        """Note that there is nothing more to be brought over from a damaged file."""
+        with self.file.transaction() as (db, _):
+            _note_rescue(db, path, 0, is_finished=True)
+
     def set_aside(self, row: Row) -> None:
         """Quarantine a row that cannot be read, as it is."""
         with self.file.transaction() as (db, totals):
@@ -261,6 +302,22 @@ class Buffer:
         found = measured(self.file.if_open)
         if found is not None:
             self.free_pages, self.used_bytes, self.oldest_ns = found
+
+
+#: How far the rows of damaged files are brought over; made when the first one is.
+_RESCUES_SCHEMA = """
+CREATE TABLE IF NOT EXISTS rescues (file TEXT PRIMARY KEY, position INTEGER NOT NULL, is_finished INTEGER NOT NULL)
+"""
+_RESCUES = "SELECT file FROM rescues"
+
+
+def _has_rescues(db: Database) -> bool:
+    return "rescues" in db.table_names()
+
+
+def _note_rescue(db: Database, path: Path, position: int, *, is_finished: bool = False) -> None:
+    db.execute(_RESCUES_SCHEMA)
+    db.execute("INSERT OR REPLACE INTO rescues VALUES (?, ?, ?)", (path.name, position, is_finished))
 
 
 def _compressed(lines: bytes) -> bytes:

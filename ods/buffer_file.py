@@ -25,6 +25,7 @@ from typing import Any
 
 from sqlite_utils import Database
 
+from ods.damage import Trouble, damage_of
 from ods.errors import BufferFull, BufferUnavailable
 
 log = logging.getLogger(__name__)
@@ -103,6 +104,8 @@ class BufferFile:
         self._done = no_points()
         #: Points of files that were moved aside in this run, which are not lost before that is known.
         self._left = no_points()
+        #: How many files were moved aside in this run.
+        self.moved_aside = 0
 
     @contextmanager
     def reading(self) -> Iterator[Database]:
@@ -155,6 +158,8 @@ class BufferFile:
             if time.monotonic() - self._opened_at < REOPEN_SECONDS:
                 raise BufferUnavailable(f"{self.path} cannot be opened")
             self._opened_at = time.monotonic()
+            if not self._was_opened:
+                self._check_before_opening()
             try:
                 self._db = self._connect()
             except sqlite3.DatabaseError as error:
@@ -165,6 +170,14 @@ class BufferFile:
             except OSError as error:
                 raise BufferUnavailable(f"{self.path}: {error}") from error
         return self._db
+
+    def _check_before_opening(self) -> None:
+        """SQLite does not see every damage, and covers some of it up."""
+        found = damage_of(self.path, schema_version=SCHEMA_VERSION)
+        if found is not None and found.trouble is Trouble.UNREADABLE:
+            raise BufferUnavailable(f"{self.path}: {found.words}")
+        if found is not None:
+            self.move_aside(damage(found.words))
 
     def _leave_lost_file(self, lost: Database) -> None:
         """The file was deleted or replaced, or its disk taken away: save what it holds into the one in its place.
@@ -278,12 +291,18 @@ class BufferFile:
                     part.replace(aside.with_name(aside.name + suffix))
         except OSError as trouble:
             raise BufferUnavailable(f"{self.path} cannot be read ({error}), nor be moved aside: {trouble}") from trouble
+        self.moved_aside += 1
         log.error("buffer: %s cannot be read (%s); it is kept as %s, a new one is begun", self.path, error, aside)
+
+    def asides(self) -> list[Path]:
+        """The files that were moved aside, in this run or before; of some only the log is left. Raises OSError."""
+        found = self.path.parent.glob(f"{self.path.name}{ASIDE}*")
+        return sorted({path.with_name(path.name.removesuffix("-wal").removesuffix("-shm")) for path in found})
 
     def _free_name(self) -> Path:
         stem = f"{self.path.name}{ASIDE}{time.strftime('%Y%m%d-%H%M%S', time.gmtime())}"
         names = (stem if number == 1 else f"{stem}-{number}" for number in itertools.count(1))
-        return next(aside for name in names if not (aside := self.path.with_name(name)).exists())
+        return next(aside for name in names if (aside := self.path.with_name(name)) not in self.asides())
 
     @contextmanager
     def _translated(self) -> Iterator[None]:

@@ -173,6 +173,7 @@ class Drain:
             self._availability.confirmed(answered_at)
         self._delete_confirmed()
         if not self._confirmed and self._sifter.is_idle:
+            self._worker.run(self._buffer.check_empty)
             self.progress.end(time.monotonic())
             self._give_back()
         if self._availability.is_available:

@@ -32,6 +32,7 @@ from ods.progress import Progress, Watched
 from ods.reception import Reception
 from ods.recorder import Recorder
 from ods.report import report
+from ods.rescue import Rescue
 from ods.settings import Settings
 from ods.sift import Sifter
 from ods.status import Status
@@ -94,7 +95,12 @@ class Service:
         self._availability = Availability(
             url=settings.influx.url, on_change=self._availability_changed, now_ns=self._clock.now_ns
         )
-        self._buffer = Buffer(self._directory.buffer, limit_bytes=settings.buffer_limit_bytes, disk=self._disk)
+        self._buffer = Buffer(
+            self._directory.buffer,
+            limit_bytes=settings.buffer_limit_bytes,
+            disk=self._disk,
+            database=settings.influx.database,
+        )
         self._buffer_worker = Worker("buffer")
         self._store = StoreManager(
             influx=self._influx,
@@ -120,6 +126,13 @@ class Service:
             availability=self._availability,
             ledger=self._ledger,
             sifter=self._sifter,
+        )
+        self._rescue = Rescue(
+            buffer=self._buffer,
+            buffer_worker=self._buffer_worker,
+            ledger=self._ledger,
+            name_pod=self._pods.named,
+            backlog_grew=self._backlog_grew,
         )
 
     def _make_front(self) -> None:
@@ -216,6 +229,7 @@ class Service:
             log.warning("buffer: the disk does not answer; it is not waited for")
         self._sifter.start(self._supervisor)
         self._drain.start(self._supervisor)
+        self._rescue.start(self._supervisor)
 
     def _take_backlog_over(self) -> None:
         """Count what the buffer held when it was first opened, which may be later than the start, and what it lost."""
@@ -258,6 +272,7 @@ class Service:
         self._recorder.stop(RECORDER_STOP_SECONDS)
         self._supervisor.stop()
         self._influx.stop()
+        self._rescue.stop()
         self._note_time()
         if not self._buffer_worker.finish(self._buffer.close, BUFFER_STOP_SECONDS):
             log.warning("buffer: the disk does not answer; what was committed is safe")
