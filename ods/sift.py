@@ -39,7 +39,7 @@ SUSPECT_SECONDS = 0.5
 _WHOLE_SERIES = re.compile("field type conflict|invalid column type")
 #: Where the newest line of a series is too old, so are all. InfluxDB 1.x and 2.x; where one of these limits the future
 #: too ("or outside permissible write window"), that cannot be said.
-_TOO_OLD = re.compile("beyond retention policy(?!.*write window)|outside retention policy")
+_TOO_OLD = re.compile("(?:beyond|outside) retention policy(?!.*write window)")
 
 
 def find_bad_lines(
