@@ -19,8 +19,8 @@ class Stream:
         oracle: Oracle,
         *,
         address: str = "127.0.2.1",
-        lines_per_second: float = 2000,
-        burst_lines: int = 20,
+        lines_per_second: float = 5000,
+        burst_lines: int = 50,
     ) -> None:
         self.pod = PodClient(port, address=address).read_replies()
         self._oracle = oracle
