@@ -26,6 +26,7 @@ from typing import Any
 from sqlite_utils import Database
 
 from ods.damage import Trouble, damage_of
+from ods.disk import read_through
 from ods.errors import BufferFull, BufferUnavailable
 
 log = logging.getLogger(__name__)
@@ -35,6 +36,12 @@ SCHEMA_VERSION = 1
 #: How long to wait before an unusable file is opened again. Seconds.
 REOPEN_SECONDS = 1.0
 
+#: A file that looks damaged on a disk that fails to read is moved aside only when that has lasted. Seconds.
+UNREADABLE_SECONDS = 60.0
+#: Such a failure more than this after the one before is a new one. Seconds.
+FORGIVEN_SECONDS = 10.0
+#: For so long at most it is looked whether a file can be read. Seconds.
+READ_THROUGH_SECONDS = 2.0
 #: A file that was moved aside is called after the buffer, with this and the time (UTC).
 ASIDE = ".damaged-"
 
@@ -104,6 +111,8 @@ class BufferFile:
         self._done = no_points()
         #: Points of files that were moved aside in this run, which are not lost before that is known.
         self._left = no_points()
+        #: When reads of the disk began to fail, and when they last did. Monotonic clock, seconds.
+        self._unreadable = (float("-inf"), float("-inf"))
         #: How many files were moved aside in this run.
         self.moved_aside = 0
 
@@ -278,6 +287,7 @@ class BufferFile:
     def move_aside(self, error: Exception) -> None:
         """Keep a file that is damaged, or none of ODS's, under another name; the next call begins a new one."""
         self.close()
+        self._blame_the_disk()
         self._opened_at = float("-inf")
         self._on_other()
         for fate, points in self._known.items():
@@ -293,6 +303,19 @@ class BufferFile:
             raise BufferUnavailable(f"{self.path} cannot be read ({error}), nor be moved aside: {trouble}") from trouble
         self.moved_aside += 1
         log.error("buffer: %s cannot be read (%s); it is kept as %s, a new one is begun", self.path, error, aside)
+
+    def _blame_the_disk(self) -> None:
+        """Raise BufferUnavailable where the disk fails to read, which SQLite takes for damage (EIO: SQLITE_CORRUPT)."""
+        log_path = self.path.with_name(f"{self.path.name}-wal")
+        trouble = read_through(self.path, seconds=READ_THROUGH_SECONDS) or read_through(
+            log_path, seconds=READ_THROUGH_SECONDS
+        )
+        if trouble is None:
+            return
+        now, (since, last) = time.monotonic(), self._unreadable
+        self._unreadable = (since if now - last < FORGIVEN_SECONDS else now, now)
+        if now - self._unreadable[0] < UNREADABLE_SECONDS:
+            raise BufferUnavailable(f"{self.path}: {trouble}") from trouble
 
     def asides(self) -> list[Path]:
         """The files that were moved aside, in this run or before; of some only the log is left. Raises OSError."""

@@ -1,6 +1,7 @@
-"""How much room a disk has, and how much of it ODS leaves alone."""
+"""How much room a disk has, how much of it ODS leaves alone, and whether it can be read."""
 
 import os
+import time
 from pathlib import Path
 
 #: Left free for whatever else the machine does: this, or a tenth of a small disk. Bytes.
@@ -29,3 +30,17 @@ class Disk:
     def _size_and_free_bytes(self) -> tuple[int, int]:
         status = os.statvfs(self._directory)
         return status.f_blocks * status.f_frsize, status.f_bavail * status.f_frsize
+
+
+def read_through(path: Path, *, seconds: float) -> OSError | None:
+    """Read a file from begin to end, for so long at most; returns what went wrong."""
+    deadline = time.monotonic() + seconds
+    try:
+        with path.open("rb", buffering=0) as file:
+            while file.read(1024 * 1024) and time.monotonic() < deadline:
+                pass
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        return error
+    return None

@@ -13,7 +13,7 @@ from harness.influx_server import InfluxServer
 from harness.ods_process import OdsProcess, StartOds
 from harness.oracle import Oracle
 from harness.pod_client import SEND_TIMEOUT_SECONDS
-from harness.sick_disk import BROKEN, FULL, READ_ONLY, SLOW, UNSYNCED, SickDisk, Sickness
+from harness.sick_disk import BROKEN, FULL, READ_ONLY, SLOW, UNREADABLE, UNSYNCED, SickDisk, Sickness
 from harness.sizes import Measured, sized
 from harness.small_disk import SmallDisk
 from harness.stream import Stream
@@ -144,6 +144,29 @@ def test_a_disk_that_hangs_in_an_outage_only_delays_the_replies(
         check_all(ods, own_influx, oracle, stream)
         note_waits(measured, stream)
     assert oracle.refused_count() == 0
+
+
+def test_a_backlog_that_cannot_be_read_for_a_moment_is_not_given_up(
+    ods: OdsProcess, own_influx: InfluxServer, sick_disk: SickDisk
+) -> None:
+    """A disk that fails to read is not a buffer that is damaged: it stays in its place, and is drained later."""
+    oracle = Oracle()
+    own_influx.kill()
+    with Stream(ods.port, oracle) as stream:
+        wait_for_more(ods, "pending", 5000)
+        stream.finish()
+    ods.wait_for_status(lambda status: status["totals"]["in_flight"] == 0, what="nothing in flight")
+    ods.restart()  # what it reads is in no cache of its own any more
+    sick_disk.fall_sick(UNREADABLE)
+    own_influx.start()
+    wait_until_hit(ods, sick_disk)
+    with Stream(ods.port, oracle) as stream:
+        wait_for_more(ods, "stored", 500)
+        sick_disk.heal()
+        stream.finish()
+    ods.wait_until_settled()
+    oracle.check(own_influx.points(ods.database))
+    assert not list(ods.directory.glob("*damaged*"))
 
 
 @pytest.mark.parametrize("is_influx_up", [True, False], ids=["beside-influx", "in-an-outage"])

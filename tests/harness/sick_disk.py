@@ -33,6 +33,8 @@ READ_ONLY = Sickness(
     "read-only", sync=errno.EROFS, write=errno.EROFS, open=errno.EROFS, change=errno.EROFS
 )  # what a file system that found an error in itself becomes
 BROKEN = Sickness("broken", sync=errno.EIO, write=errno.EIO, read=errno.EIO, open=errno.EIO, change=errno.EIO)
+#: A cable that wiggles, while what is read is not in the kernel's cache.
+UNREADABLE = Sickness("unreadable", read=errno.EIO)
 #: Writes reach the cache of the kernel and never the disk.
 UNSYNCED = Sickness("unsynced", sync=errno.EIO)
 
