@@ -8,6 +8,7 @@ the limit of memory. Beyond it chunks are refused: dropped and counted.
 
 import time
 from collections import Counter
+from collections.abc import Callable
 
 from gevent.event import Event
 
@@ -41,9 +42,18 @@ class Admission:
             return False
         return self._held.get(pod, 0) * len(self._held) >= self.in_flight_bytes
 
-    def pause(self) -> None:
-        """Wait until there is room, `PAUSE_SECONDS` at most."""
-        deadline, released = time.monotonic() + PAUSE_SECONDS, self._released
+    def pause(self, pod: str, wait_for_turn: Callable[[], None]) -> None:
+        """Wait for a turn at which reading from this pod should not pause, `PAUSE_SECONDS` at most."""
+        deadline = time.monotonic() + PAUSE_SECONDS
+        while True:
+            if self.is_to_pause(pod):
+                self._wait_for_room(deadline)
+            wait_for_turn()
+            if not self.is_to_pause(pod) or time.monotonic() >= deadline:
+                return
+
+    def _wait_for_room(self, deadline: float) -> None:
+        released = self._released
         while self.in_flight_bytes > self._pause_bytes:
             self._room.clear()
             if not self._room.wait(max(0.0, deadline - time.monotonic())):

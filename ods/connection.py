@@ -18,11 +18,16 @@ from gevent import socket as gsocket
 from gevent.hub import Waiter
 
 from ods import failpoints
+from ods.turns import Turns
 
 log = logging.getLogger(__name__)
 
-#: How much is read at a time. Bytes.
-READ_BYTES = 64 * 1024
+#: The most that is read at a time: what is decoded in about a millisecond. Bytes.
+READ_BYTES = 16 * 1024
+#: Where a read brought as much as this there is probably more, and the pod goes on in turns. Bytes.
+MUCH_BYTES = 4 * 1024
+#: The most that is sent at a time. Bytes.
+SEND_BYTES = 64 * 1024
 #: The most that waits for a pod that does not read its replies, beyond the kernel's buffer. Bytes.
 REPLIES_BYTES = 1024 * 1024
 #: How long the last replies may take after the pod has ended its side. Seconds.
@@ -48,7 +53,7 @@ class Receiver(Protocol):
     @property
     def is_to_pause(self) -> bool: ...
 
-    def pause(self) -> None: ...
+    def pause(self, wait_for_turn: Callable[[], None]) -> None: ...
 
     def receive(self, data: bytes) -> bytes: ...
 
@@ -58,9 +63,11 @@ class Receiver(Protocol):
 class Connection:
     """A socket, what reads from it, what is written to it."""
 
-    def __init__(self, sock: gsocket.socket) -> None:
+    def __init__(self, sock: gsocket.socket, turns: Turns) -> None:
         self._socket = sock
+        self._turns = turns
         self._unread = b""
+        self._was_much = False
         self._unsent = b""
         self._writer: gevent.Greenlet | None = None
         self._may_reply = True
@@ -110,9 +117,9 @@ class Connection:
         self._socket.close()
 
     def _read(self, receiver: Receiver) -> str:
-        """Read whenever there is something, once each turn of the hub, so that every pod has its turn."""
+        """Read whenever there is something; a pod that sends much, in turns with the others that do."""
         # One watcher for the life of the connection: `socket.recv` tries, fails, and starts one for each read, which
-        # takes twice the time. While nobody waits for it, it is stopped: it would fire in every turn.
+        # takes twice the time. While nobody waits for it, it is stopped: it would fire in every round of the hub.
         watcher = gevent.get_hub().loop.io(self._socket.fileno(), _READABLE)
         readable = Waiter()
         watcher.start(readable.switch, None)
@@ -120,28 +127,36 @@ class Connection:
             while True:
                 readable.get()
                 readable.clear()
-                data = self._receive()
-                if data is None:
-                    continue
-                if not data:
-                    return CLOSED
-                self._unread = data
-                while self._take(receiver):
+                if self._has_more(receiver):
                     watcher.stop()
-                    gevent.sleep(0)
+                    self._read_in_turns(receiver)
                     watcher.start(readable.switch, None)
-                if receiver.is_to_pause:
-                    watcher.stop()
-                    receiver.pause()
-                    watcher.start(readable.switch, None)
+        except _Ended:
+            return CLOSED
         except OSError as error:
             return f"broken: {error.strerror or error}"
         finally:
             watcher.stop()
             watcher.close()
 
+    def _read_in_turns(self, receiver: Receiver) -> None:
+        receiver.pause(self._turns.wait)
+        while self._has_more(receiver):
+            receiver.pause(self._turns.wait)
+
+    def _has_more(self, receiver: Receiver) -> bool:
+        """Hand on what is left of the last read, or read; whether to go on in another turn. Raises _Ended, OSError."""
+        if not self._unread:
+            data = self._receive()
+            if data is None:
+                return False
+            if not data:
+                raise _Ended
+            self._unread, self._was_much = data, len(data) >= MUCH_BYTES
+        return self._take(receiver) or self._was_much or receiver.is_to_pause
+
     def _take(self, receiver: Receiver) -> bool:
-        """Hand on what was read; whether some of it is left for the next turn of the hub."""
+        """Hand on what was read; whether some of it is left for another turn."""
         self._unread = receiver.receive(self._unread)
         return bool(self._unread)
 
@@ -186,7 +201,7 @@ class Connection:
     def _write(self) -> None:
         try:
             while self._unsent:
-                sent = self._socket.send(self._unsent[:READ_BYTES])
+                sent = self._socket.send(self._unsent[:SEND_BYTES])
                 self._unsent = self._unsent[sent:]
         except OSError:
             self._may_reply = False
@@ -199,3 +214,7 @@ class Connection:
         if self._writer is not None:
             self._writer.kill(block=False)
             self._writer = None
+
+
+class _Ended(Exception):
+    """The pod has ended its side."""

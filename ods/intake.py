@@ -88,9 +88,9 @@ class Intake:
         """Whether nothing should be read now, because more comes in than the stores take."""
         return self._admission.is_to_pause(self.pod.name)
 
-    def pause(self) -> None:
-        """Wait until there is room, for a moment at most (`ods.admission`)."""
-        self._admission.pause()
+    def pause(self, wait_for_turn: Callable[[], None]) -> None:
+        """Wait for a turn with room, for a moment at most (`ods.admission`)."""
+        self._admission.pause(self.pod.name, wait_for_turn)
 
     def receive(self, data: bytes) -> bytes:
         """Take bytes of the pod in; returns those to be given again in the next turn of the hub. Never waits.

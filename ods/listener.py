@@ -7,6 +7,7 @@ import contextlib
 import ipaddress
 import logging
 import socket
+import sys
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
@@ -17,14 +18,20 @@ from gevent.server import StreamServer
 from ods.connection import Connection, Receiver
 from ods.errors import SettingsError
 from ods.settings import ListenerSettings
+from ods.turns import Turns
 
 log = logging.getLogger(__name__)
 
 #: How many connections may wait to be accepted.
 ACCEPT_QUEUE = 1024
-#: What the kernel takes in for a connection before its pod has to wait (Linux doubles it, for its own use). Left to
-#: itself it grows to megabytes, and when they are full a pod waits until a large part of them has been read. Bytes.
-RECEIVE_BUFFER_BYTES = 128 * 1024
+#: What the kernel takes in for a connection before its pod has to wait (Linux doubles it, for its own use). Bytes.
+#: When it is full, the pod may send again only after nearly all of it was read (the kernel joins what waits to one
+#: piece, and frees a piece as a whole), so a large one makes the sends of pods that flood long. A small one makes a pod
+#: slow on a network of long delays: this still takes 200 KB/s over 200 ms.
+RECEIVE_BUFFER_BYTES = 32 * 1024
+#: The largest segment that a pod is told to send: that of Ethernet. On loopback it would be 64 KiB, for which the pod's
+#: own kernel takes in 4 MiB, and when they are full lets no send go on before a third of them has been read. Bytes.
+SEGMENT_BYTES = 1460
 
 
 class Visitor(Protocol):
@@ -43,6 +50,7 @@ class Listener:
     def __init__(self, settings: ListenerSettings, visitor: Visitor) -> None:
         self._settings = settings
         self._visitor = visitor
+        self._turns = Turns()
         self._server: StreamServer | None = None
         self._greenlets: set[gevent.Greenlet] = set()
 
@@ -60,6 +68,8 @@ class Listener:
         try:
             self._server.init_socket()
             self._server.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BUFFER_BYTES)
+            if sys.platform == "linux":  # elsewhere it can be set on connections only, where it is too late
+                self._server.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_MAXSEG, SEGMENT_BYTES)
         except OSError as error:
             raise SettingsError(f"cannot listen on {host} port {port}: {error.strerror or error}") from error
 
@@ -84,7 +94,7 @@ class Listener:
 
     def _serve(self, sock: Any, peer: Sequence[Any]) -> None:
         address = _plain(str(peer[0]))
-        connection = Connection(sock)
+        connection = Connection(sock, self._turns)
         try:
             if self._is_allowed(address):
                 self._attend(address, connection)

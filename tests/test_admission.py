@@ -33,7 +33,7 @@ def take(admission: Admission, pod: str, size_bytes: int) -> bool:
     """Take a chunk in, then pause where that is due, as a connection does."""
     is_taken = admission.admit(pod, size_bytes)
     if admission.is_to_pause(pod):
-        admission.pause()
+        admission.pause(pod, lambda: None)
     return is_taken
 
 
@@ -114,6 +114,36 @@ def test_a_pause_is_not_prolonged_by_room_that_is_too_small(
     admission.release("a", 60)
     admission.admit("a", 60)
     assert taken.get()
+
+
+def test_a_pod_whose_turn_finds_no_room_pauses_on(admission: Admission, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What others have taken in between the room and the turn counts: many pods do not all read into the same room."""
+    pauses_last(monkeypatch, FOR_EVER_SECONDS)
+    turns: list[int] = []
+
+    def turn() -> None:
+        turns.append(admission.in_flight_bytes)
+        if len(turns) == 1:
+            admission.admit("a", 90)  # another connection of the pod was first
+
+    admission.admit("a", 150)
+    pausing = gevent.spawn(admission.pause, "a", turn)
+    let_all_run()
+    assert not turns
+    admission.release("a", 100)
+    let_all_run()
+    assert turns == [50]
+    assert not pausing.ready()
+    admission.release("a", 100)
+    pausing.get()
+    assert turns == [50, 40]
+
+
+def test_a_turn_is_waited_for_without_a_pause_too(admission: Admission) -> None:
+    """Where there is room, only the turn is waited for."""
+    turns: list[str] = []
+    admission.pause("a", lambda: turns.append("turn"))
+    assert turns == ["turn"]
 
 
 def test_there_is_one_pause_only_while_the_stores_stand_still(

@@ -11,7 +11,8 @@ from components.hub import fail_when_hung, let_all_run, wait_in_hub
 from gevent import socket as gsocket
 from gevent.event import Event
 
-from ods.connection import CLOSED, KEEPALIVE, REPLIES_BYTES, Connection
+from ods.connection import CLOSED, KEEPALIVE, MUCH_BYTES, READ_BYTES, REPLIES_BYTES, Connection
+from ods.turns import Turns
 
 hang_fails = pytest.fixture(autouse=True)(fail_when_hung)
 
@@ -35,24 +36,40 @@ class Receiver:
         self._on_data(piece)
         return data[len(piece) :]
 
-    def pause(self) -> None:
-        self.room.wait()
+    def pause(self, wait_for_turn: Callable[[], None]) -> None:
+        if self.is_to_pause:
+            self.room.wait()
+        wait_for_turn()
 
     def finish(self) -> None:
         self.finished += 1
 
 
+class HeldTurns(Turns):
+    """Gives no turn before it is told to."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.asked = 0
+        self.given = Event()
+
+    def wait(self) -> None:
+        self.asked += 1
+        self.given.wait()
+        super().wait()
+
+
 class Line:
     """ODS's end and the pod's end of a connection."""
 
-    def __init__(self) -> None:
+    def __init__(self, turns: Turns) -> None:
         with gsocket.socket() as listener:
             listener.bind(("127.0.0.1", 0))
             listener.listen()
             self.pod = gsocket.create_connection(listener.getsockname())
             self.socket, _ = listener.accept()
         self.dropped: list[int] = []
-        self.connection = Connection(self.socket)
+        self.connection = Connection(self.socket, turns)
         self.connection.prepare(self.dropped.append)
 
     def serve(self, receiver: Receiver) -> gevent.Greenlet:
@@ -73,7 +90,7 @@ class Line:
 
 @pytest.fixture
 def line() -> Iterator[Line]:
-    line = Line()
+    line = Line(Turns())
     yield line
     line.connection.close()
     line.pod.close()
@@ -122,6 +139,40 @@ def test_reading_pauses_while_the_receiver_says_so(line: Line) -> None:
     line.pod.close()
     assert serving.get() == CLOSED
     assert receiver.data == b"first\nsecond\n"
+
+
+def test_a_pod_that_sends_much_waits_for_its_turn_and_one_that_sends_little_does_not() -> None:
+    """A line of a quiet pod is read at once, however many pods wait for their turns."""
+    turns = HeldTurns()
+    flooding, quiet = Line(turns), Line(turns)
+    try:
+        read, read_quiet = Receiver(), Receiver()
+        servings = [flooding.serve(read), quiet.serve(read_quiet)]
+        flooding.pod.sendall(b"x" * (READ_BYTES + MUCH_BYTES))
+        wait_in_hub(lambda: turns.asked, "the first read of much")
+        quiet.pod.sendall(b"POD2x 1\n")
+        wait_in_hub(lambda: read_quiet.data, "the line of the quiet pod")
+        assert len(read.data) == READ_BYTES, "more was read without a turn"
+        assert turns.asked == 1
+        turns.given.set()
+        wait_in_hub(lambda: len(read.data) == READ_BYTES + MUCH_BYTES, "the rest")
+    finally:
+        gevent.killall(servings)
+        for line in (flooding, quiet):
+            line.connection.close()
+            line.pod.close()
+
+
+def test_a_pod_that_has_sent_all_is_watched_again(line: Line) -> None:
+    """After its turns, what it sends next is read whenever it comes."""
+    receiver = Receiver()
+    serving = line.serve(receiver)
+    for sent in range(1, 4):
+        line.pod.sendall(b"x" * READ_BYTES)
+        wait_in_hub(lambda sent=sent: len(receiver.data) == sent * READ_BYTES, "what was sent")
+        let_all_run()
+    line.pod.close()
+    assert serving.get() == CLOSED
 
 
 def test_replies_are_never_waited_for(line: Line) -> None:

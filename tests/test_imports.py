@@ -33,7 +33,7 @@ LAYERS = {
     "rescue": {"rescue"},
     "settings": {"settings"},
     "options": {"options"},
-    "listener": {"listener", "connection"},
+    "listener": {"listener", "connection", "turns"},
     "status": {"status", "web"},
     "wiring": {"reception", "service"},
     "simulator": {

@@ -3,14 +3,14 @@
 import ipaddress
 import socket
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 from components.hub import fail_when_hung, wait_in_hub
 from gevent import socket as gsocket
 
 from ods.connection import Connection
-from ods.listener import RECEIVE_BUFFER_BYTES, Listener
+from ods.listener import RECEIVE_BUFFER_BYTES, SEGMENT_BYTES, Listener
 from ods.settings import ListenerSettings
 
 hang_fails = pytest.fixture(autouse=True)(fail_when_hung)
@@ -24,8 +24,8 @@ class Receiver:
     is_settled = True
     is_to_pause = False
 
-    def pause(self) -> None:
-        """Never called."""
+    def pause(self, wait_for_turn: Callable[[], None]) -> None:
+        """Never called: nothing much is sent."""
 
     def receive(self, data: bytes) -> bytes:
         return b""
@@ -72,4 +72,13 @@ def test_what_the_kernel_takes_in_for_a_pod_is_bounded(listener: Listener, visit
         wait_in_hub(lambda: visitor.receive_buffers_bytes, "the pod")
     doubled = 2 if sys.platform == "linux" else 1  # as socket(7) says
     assert visitor.receive_buffers_bytes == [doubled * RECEIVE_BUFFER_BYTES]
+    wait_in_hub(lambda: visitor.left == ["127.0.0.1"], "the end of the pod")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere the segments of loopback stay large")
+def test_a_pod_on_loopback_sends_segments_as_on_a_network(listener: Listener, visitor: Visitor) -> None:
+    """With those of loopback its own kernel takes in megabytes before it waits: see `SEGMENT_BYTES`."""
+    with gsocket.create_connection(("127.0.0.1", listener.port)) as pod:
+        wait_in_hub(lambda: visitor.receive_buffers_bytes, "the pod")
+        assert 0 < pod.getsockopt(socket.IPPROTO_TCP, socket.TCP_MAXSEG) <= SEGMENT_BYTES
     wait_in_hub(lambda: visitor.left == ["127.0.0.1"], "the end of the pod")
