@@ -23,7 +23,7 @@ from influxdb.exceptions import InfluxDBClientError, InfluxDBServerError
 
 from ods import __version__
 from ods.errors import InfluxError, Rejected, Suspect, Unavailable
-from ods.influx_http import Answer, Connections
+from ods.influx_http import ANSWER_BYTES, Answer, Connections
 from ods.settings import InfluxSettings
 
 log = logging.getLogger(__name__)
@@ -208,6 +208,10 @@ _NOT_ABOUT_LINES = {
 }
 
 
+#: The answer of InfluxDB 3.x as far as its first bad line: where there are many, it is too long to be read to its end.
+_BAD_LINE = re.compile(r'\{"error":\s*"[^"]*",\s*"data":\s*\[\{(?:[^"}]|"(?:[^"\\]|\\.)*")*')
+
+
 def _meaning(answer: Answer) -> InfluxError:
     """What an answer other than 204 means."""
     status, reason = answer.status, _reason(answer)
@@ -239,16 +243,21 @@ def _middle(lines: bytes) -> int:
 
 def _reason(answer: Answer) -> str:
     """One line for a person."""
-    text = answer.headers.get("X-Influxdb-Error") or answer.body.decode("utf-8", "backslashreplace")
-    if not answer.headers.get("X-Influxdb-Error"):
-        try:
-            decoded = json.loads(text)
-            text = str(decoded.get("error") or decoded.get("message") or text)
-            if isinstance(lines := decoded.get("data"), list):  # InfluxDB 3.x: what is wrong, line by line
-                text = f"{text}: {lines[0]['error_message']}"
-        except (ValueError, AttributeError, LookupError, TypeError, RecursionError):
-            pass
+    text = answer.headers.get("X-Influxdb-Error") or _said(answer.body.decode("utf-8", "backslashreplace"))
     return f"HTTP {answer.status} {' '.join(text.split())[:300]}".strip()
+
+
+def _said(body: str) -> str:
+    """What is wrong, out of an answer's body: JSON, or plain text."""
+    first = _BAD_LINE.match(body) if len(body) >= ANSWER_BYTES else None
+    try:
+        decoded = json.loads(f"{first[0]}}}]}}" if first else body)
+        text = str(decoded.get("error") or decoded.get("message") or body)
+        if isinstance(lines := decoded.get("data"), list):  # InfluxDB 3.x: what is wrong, line by line
+            text = f"{text}: {lines[0]['error_message']}"
+    except (ValueError, AttributeError, LookupError, TypeError, RecursionError):
+        return body
+    return text
 
 
 def _retry_after_seconds(answer: Answer) -> float:

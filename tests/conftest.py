@@ -16,6 +16,7 @@ from harness.sick_disk import SickDisk
 from harness.sizes import Measured
 from harness.small_disk import SmallDisk
 from harness.stepped_clock import SteppedClock
+from harness.victoria_metrics import VictoriaMetrics
 
 #: What was measured, for the summary at the end of the run.
 MEASURED = pytest.StashKey[list[str]]()
@@ -25,9 +26,13 @@ _hosts = itertools.count(1)
 
 
 def _require_influx() -> None:
-    if InfluxServer.is_installed():
+    _require(InfluxServer.is_installed(), program="influxd", package="influxdb")
+
+
+def _require(is_installed: bool, *, program: str, package: str) -> None:
+    if is_installed:
         return
-    advice = "no influxd on this machine: install Debian's package influxdb to run the whole-program tests"
+    advice = f"no {program} on this machine: install Debian's package {package} to run the whole-program tests"
     if os.environ.get("CI"):
         pytest.fail(advice, pytrace=False)
     pytest.skip(advice)
@@ -63,6 +68,18 @@ def locked_influx(tmp_path: Path) -> Iterator[InfluxServer]:
     try:
         server.start()
         server.create_administrator("root", "the-right-password")
+        yield server
+    finally:
+        server.kill()
+
+
+@pytest.fixture
+def victoria_metrics(tmp_path: Path) -> Iterator[VictoriaMetrics]:
+    """A VictoriaMetrics of the test's own, to be killed, stopped and started."""
+    _require(VictoriaMetrics.is_installed(), program="victoria-metrics", package="victoria-metrics")
+    server = VictoriaMetrics(tmp_path / "victoria-metrics")
+    try:
+        server.start()
         yield server
     finally:
         server.kill()

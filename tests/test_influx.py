@@ -219,8 +219,13 @@ def test_what_other_servers_say_of_more_than_lines_is_not_held_against_the_lines
     assert in_advice in outcome.advice
 
 
-def test_the_reason_of_a_bad_line_is_told_as_influxdb_3_has_it(write: Write, server: AnsweringServer) -> None:
-    given = {"error": "partial write of line protocol occurred", "data": [{"error_message": "invalid column type"}]}
+@pytest.mark.parametrize("count", [1, 1000], ids=["one", "more than is read"])
+def test_the_reason_of_a_bad_line_is_told_as_influxdb_3_has_it(
+    write: Write, server: AnsweringServer, count: int
+) -> None:
+    """Where many lines are bad, the answer that names them all is not read to its end."""
+    bad_line = {"original_line": 'a value="}\\""', "line_number": 1, "error_message": "invalid column type"}
+    given = {"error": "partial write of line protocol occurred", "data": [bad_line] * count}
     server.will_answer(answer(400, json.dumps(given)))
     assert write().reason == "HTTP 400 partial write of line protocol occurred: invalid column type"
 

@@ -13,6 +13,14 @@ from ods.sift import find_bad_lines
 #: What InfluxDB 1.6 says, by the kind of the fault.
 CONFLICT = 'HTTP 400 partial write: field type conflict: input field "value" on measurement "x" is type float dropped=1'
 TOO_OLD = "HTTP 400 partial write: points beyond retention policy dropped=1"
+#: The same of InfluxDB 2.7.12 and later, and of 1.12.3 and later.
+TOO_OLD_SINCE = "HTTP 422 partial write: dropped 1 points outside retention policy of duration 1h0m0s - oldest point x"
+#: What 1.12.0 and 1.12.3 say where a retention policy limits the future too.
+OUTSIDE = (
+    "HTTP 400 partial write: points beyond retention policy or outside permissible write window dropped=1",
+    "HTTP 400 partial write: dropped 0 points outside retention policy of duration 1h0m0s and 1 points outside write "
+    "window (-30m0s to 5m0s) - oldest point x",
+)
 UNPARSED = "HTTP 400 unable to parse 'x': bad timestamp"
 
 
@@ -95,11 +103,22 @@ def test_exactly_the_lines_that_are_too_old_are_found(series: int, times: int, c
     assert server.confirmed == {line for line in lines if time_in(line) >= cutoff}
 
 
-def test_a_batch_that_is_too_old_as_a_whole_takes_few_requests() -> None:
+@pytest.mark.parametrize("reason", [TOO_OLD, TOO_OLD_SINCE], ids=["1.6", "2.9"])
+def test_a_batch_that_is_too_old_as_a_whole_takes_few_requests(reason: str) -> None:
     """A backlog beyond the retention policy is not sent line by line: where the newest is too old, so are all."""
-    server = Server(lambda line: TOO_OLD)
+    server = Server(lambda line: reason)
     assert len(find_bad_lines(lines_of(4, 1000), server.write, set())) == 4000
     assert len(server.requests) <= 4 * 4
+
+
+@pytest.mark.parametrize("reason", OUTSIDE, ids=["1.12.0", "1.12.3"])
+def test_lines_too_far_in_the_future_do_not_condemn_older_ones(reason: str) -> None:
+    """Where the future is limited too, a newest line that is bad says nothing of those before it."""
+    server = Server(lambda line: reason if time_in(line) >= 8 else None)
+    lines = lines_of(3, 10)
+    found = find_bad_lines(lines, server.write, set())
+    assert sorted(line for line, _ in found) == sorted(line for line in lines if time_in(line) >= 8)
+    assert server.confirmed == set(lines) - {line for line, _ in found}
 
 
 def test_only_the_shard_with_the_conflict_is_bad() -> None:
