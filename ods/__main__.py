@@ -11,6 +11,7 @@ COMMANDS = {
     "serve": "receive telemetry, write it to InfluxDB, buffer it when InfluxDB is away (the same as ./server.py)",
     "simulate": "play the run of one or more pods against a server",
     "status": "show what a running ODS does",
+    "quarantine": "show what InfluxDB would not take, try it again, or drop it",
 }
 
 USAGE = """usage: ods COMMAND [OPTIONS]

@@ -4,6 +4,7 @@ One SQLite file. Promises:
 
 - What `append` returned from is committed: it survives `kill -9` and a power cut (WAL, `synchronous=FULL`).
 - Rows come out in the order in which they went in; a row leaves only by `delete` or `quarantine`.
+- What is quarantined leaves only by `take_out`, which puts it back into the queue or deletes it for good.
 - Opening it and asking for its totals never reads the backlog: totals are kept in the same transaction as the rows.
 - It never grows beyond its limit or into the disk's reserve: `append` raises `BufferFull`, and nothing else is lost.
 - Once empty it gives the disk space back.
@@ -43,6 +44,9 @@ VACUUM_PAGES = 2000
 
 #: At most this many rows are joined for one request.
 JOINED_ROWS = 500
+
+#: The reason of a row that is quarantined as it is, because it cannot be read.
+UNREADABLE = "checksum"
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +96,43 @@ class BadLine:
     line: str
     reason: str
     points: int
+
+
+@dataclass(frozen=True, slots=True)
+class QuarantinedLine:
+    """A line in the quarantine; an unreadable one is a whole row: its payload in hexadecimal, its points by pod."""
+
+    id: int
+    database: str
+    pod: str
+    time_ns: int
+    line: str
+    reason: str
+
+    @property
+    def is_unreadable(self) -> bool:
+        """Whether it stands for a row whose lines are not known."""
+        return self.reason == UNREADABLE
+
+    @property
+    def points(self) -> dict[str, int]:
+        """Its points by pod. One that was saved from a damaged file may not tell them: it counts as one."""
+        if not self.is_unreadable:
+            return {self.pod: int(not is_event(self.line))}
+        try:
+            return {str(pod): int(points) for pod, points in json.loads(self.pod).items()}
+        except (ValueError, TypeError, AttributeError):
+            return {self.pod: 1}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NewRow:
+    """A batch that is about to be committed."""
+
+    lines: bytes
+    database: str
+    pods: Mapping[str, int]
+    first_ns: int
 
 
 class Buffer:
@@ -251,7 +292,8 @@ class Buffer:
                     restored["pending"].update(row.pods)
                 else:
                     db.execute(_INSERT_QUARANTINED, (row.database, row.pod, row.time_ns, row.line, row.reason))
-                    restored["quarantined"][row.pod] += int(not is_event(row.line))
+                    line = QuarantinedLine(row.id, row.database, row.pod, row.time_ns or 0, row.line, row.reason)
+                    restored["quarantined"].update(line.points)
             for fate, pods in restored.items():
                 totals.add(fate, pods)
             _note_rescue(db, path, position)
@@ -269,9 +311,50 @@ class Buffer:
             db.execute("DELETE FROM batches WHERE id = ?", (row.id,))
             totals.add("pending", row.pods, sign=-1)
             totals.add("quarantined", row.pods)
-            unreadable = (row.database, json.dumps(row.pods), row.first_ns, row.payload.hex(), "checksum")
+            unreadable = (row.database, json.dumps(row.pods), row.first_ns, row.payload.hex(), UNREADABLE)
             db.execute(_INSERT_QUARANTINED, unreadable)
         self._measure()
+
+    def quarantine_end(self) -> int:
+        """The id of the last line that was quarantined, still there or not; later ones get higher ids."""
+        with self.file.reading() as db:
+            newest = "SELECT max(seq) FROM sqlite_sequence WHERE name = 'quarantine'"
+            last_id: int | None = db.execute(newest).fetchone()[0]
+        return last_id or 0
+
+    def quarantined(self, *, after_id: int, until_id: int, limit_lines: int, limit_bytes: int) -> list[QuarantinedLine]:
+        """A page of the quarantine, oldest first: lines after the one and up to the other, up to about these limits."""
+        lines: list[QuarantinedLine] = []
+        size_bytes = 0
+        with self.file.reading() as db:
+            for values in db.execute(
+                "SELECT id, database, pod, coalesce(time_ns, 0), line, reason FROM quarantine"
+                " WHERE id > ? AND id <= ? ORDER BY id LIMIT ?",
+                (after_id, until_id, limit_lines),
+            ):
+                lines.append(QuarantinedLine(*values))
+                size_bytes += len(lines[-1].line) + len(lines[-1].reason)
+                if size_bytes >= limit_bytes:
+                    break
+        return lines
+
+    def take_out(self, lines: Sequence[QuarantinedLine], *, into: Iterable[NewRow] = ()) -> dict[str, int]:
+        """Take lines out of the quarantine: for good, or into new rows of the queue. Returns their points by pod.
+
+        It asks for no room: the rows take less than what leaves.
+        """
+        points: Counter[str] = Counter()
+        for line in lines:
+            points.update(line.points)
+        rows = [(_values(new.database, new.pods, new.first_ns, None, _compressed(new.lines)), new.pods) for new in into]
+        with self.file.taking_out(lines[0].id, points, is_dropped=not rows) as (db, totals):
+            db.conn.executemany("DELETE FROM quarantine WHERE id = ?", [(line.id,) for line in lines])
+            totals.add("quarantined", points, sign=-1)
+            for values, pods in rows:
+                db.execute(_INSERT, values)
+                totals.add("pending", pods)
+        self._measure()
+        return dict(+points)
 
     def give_back(self) -> bool:
         """Give some free pages back to the file system; True while there are more."""

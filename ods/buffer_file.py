@@ -20,6 +20,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -94,6 +95,16 @@ class Totals:
             self.changed[fate][pod] += sign * points
 
 
+@dataclass(frozen=True, slots=True)
+class _TakenOut:
+    """Lines that leave the quarantine, told by one of them, and the last row after that."""
+
+    line_id: int
+    points: Mapping[str, int]
+    highest_id: int
+    is_dropped: bool
+
+
 class BufferFile:
     """The file and its one connection. `on_other` is called when another file than before is in use."""
 
@@ -109,6 +120,8 @@ class BufferFile:
         self._file: tuple[int, int] | None = None
         self._known = no_points()
         self._done = no_points()
+        #: Lines that left the quarantine by a commit of which it is not known whether it was done.
+        self._taken_out: _TakenOut | None = None
         #: Points of files that were moved aside in this run, which are not lost before that is known.
         self._left = no_points()
         #: When reads of the disk began to fail, and when they last did. Monotonic clock, seconds.
@@ -133,6 +146,16 @@ class BufferFile:
             self._highest_id = max(self._highest_id, highest_id)
             for fate, changed in totals.changed.items():
                 self._known[fate].update(changed)
+
+    @contextmanager
+    def taking_out(
+        self, line_id: int, points: Mapping[str, int], *, is_dropped: bool
+    ) -> Iterator[tuple[Database, Totals]]:
+        """A transaction in which lines leave the quarantine, this one among them, for good or for new rows."""
+        with self.transaction() as (db, totals):
+            yield db, totals
+            self._taken_out = _TakenOut(line_id, points, _highest_id(db), is_dropped)
+        self._taken_out = None
 
     @property
     def if_open(self) -> Database | None:
@@ -226,6 +249,7 @@ class BufferFile:
         try:
             db = self._prepare(Database(connection, execute_plugins=False))
             if is_same:
+                self._settle_taking_out(db)
                 self._settle_doubts(db)
             found = totals_of(db)
             self._highest_id = max(self._highest_id, _highest_id(db))
@@ -234,6 +258,7 @@ class BufferFile:
             raise
         if not is_same:
             self._begin_with(found)
+        self._taken_out = None
         return db
 
     def _begin_with(self, found: dict[str, dict[str, int]]) -> None:
@@ -264,9 +289,20 @@ class BufferFile:
         for fate, points in totals_of(db).items():
             found[fate].update(points)
         quarantined = found["quarantined"] - self._known["quarantined"]
-        self._done["quarantined"] += quarantined
-        self._done["stored"] += self._known["pending"] - found["pending"] - quarantined
+        self._done["quarantined"].update(quarantined)  # unlike `+=` it leaves what is below zero
+        self._done["stored"].update(self._known["pending"] - found["pending"] - quarantined)
         self._known = found
+
+    def _settle_taking_out(self, db: Database) -> None:
+        """Count lines that have left the quarantine after all: `take_done` tells, as if they had waited before."""
+        taken = self._taken_out
+        if taken is None or db.execute("SELECT 1 FROM quarantine WHERE id = ?", (taken.line_id,)).fetchone():
+            return
+        self._taken_out = None
+        self._highest_id = max(self._highest_id, taken.highest_id)
+        self._known["quarantined"].subtract(taken.points)
+        self._done["quarantined"].subtract(taken.points)
+        (self._done["dropped"] if taken.is_dropped else self._known["pending"]).update(taken.points)
 
     def _prepare(self, db: Database) -> Database:
         # auto_vacuum counts only before the first table; WAL is a property of the file, the others of the connection.

@@ -3,6 +3,7 @@
 import fcntl
 import logging
 import os
+import time
 from pathlib import Path
 
 from ods.errors import SettingsError
@@ -11,6 +12,10 @@ log = logging.getLogger(__name__)
 
 #: The year 2200; InfluxDB's times end in 2262. A later note is damaged.
 END_OF_TIME_NS = 7_258_118_400_000_000_000
+
+#: How long to wait for the lock: a command that works on the buffer of a stopped ODS holds it for moments. Seconds.
+LOCK_SECONDS = 1.0
+LOCK_POLL_SECONDS = 0.01
 
 _LOCK = "lock"
 _CLOCK = "clock"
@@ -38,13 +43,25 @@ class DataDirectory:
         """Make it and lock it. Raises SettingsError when another ODS uses it; a broken disk is only told of."""
         try:
             self.path.mkdir(parents=True, exist_ok=True)
-            self._lock = os.open(self.path / _LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise SettingsError(f"another ODS uses {self.path} (process {self._holder()})") from error
+            self.lock()
         except OSError as error:
             log.error("data directory: %s; nothing can be buffered there until this is mended", error)
-            return
+
+    def lock(self) -> None:
+        """Lock it, as it is. Raises SettingsError when another ODS uses it, and OSError."""
+        self._lock = os.open(self.path / _LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        deadline = time.monotonic() + LOCK_SECONDS
+        while True:
+            try:
+                fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as error:
+                if time.monotonic() >= deadline:
+                    holder = self._holder()
+                    self.close()
+                    raise SettingsError(f"another ODS uses {self.path} (process {holder})") from error
+                time.sleep(LOCK_POLL_SECONDS)
+            else:
+                break
         self._note_holder()
 
     def hold(self) -> None:

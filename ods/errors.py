@@ -2,6 +2,7 @@
 
 OdsError
 ├── SettingsError          an option is wrong: say so in one line and stop (exit status 2)
+├── Unreachable            no ODS answers a command, nor can its file be opened: say so in one line and stop
 ├── InfluxError            a batch was not confirmed
 │   ├── Unavailable        keep the batch, try again, tell the operator
 │   ├── Suspect            keep the batch, go on with others; when it fails again, look for bad lines in it
@@ -17,6 +18,10 @@ class OdsError(Exception):
 
 class SettingsError(OdsError):
     """An option has a value that cannot be used."""
+
+
+class Unreachable(OdsError):
+    """A command can reach the buffer neither through a running ODS nor by itself."""
 
 
 class InfluxError(OdsError):

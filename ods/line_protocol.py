@@ -6,6 +6,7 @@ so pods' names hold none (`ods.settings`). The names of data points hold nothing
 Values are Python's `repr` of the float: InfluxDB 1.6 refuses `+5`, and reads back each `repr` as the same float.
 """
 
+import re
 from collections.abc import Sequence
 
 from ods.protocol import DataPoints, LogMessage
@@ -15,6 +16,15 @@ EVENT_MEASUREMENT = "ods_event"
 
 _TAG = str.maketrans({",": "\\,", "=": "\\=", " ": "\\ "})
 _STRING = str.maketrans({'"': '\\"', "\\": "\\\\"})
+_LINE = re.compile(
+    r"""
+    [^ ,\n]+ , (?: \\[ ] | [^ \n] )* [ ]
+    (?: value= [^ ,"\n]+ | (?:message|detail)= " (?: \\. | [^"\\\n] )* " ) [ ]
+    -?\d+
+    """,
+    re.VERBOSE,
+)
+_ESCAPED_IN_STRING = re.compile(r'\\(["\\])')
 
 
 def pod_tag(pod: str) -> str:
@@ -65,3 +75,19 @@ def pod_of(line: str) -> str:
 def time_of(line: str) -> int:
     """The time of a line that this module wrote, in nanoseconds."""
     return int(line.rpartition(" ")[2])
+
+
+def is_own(line: str) -> bool:
+    """Whether a line, without its newline, is as this module writes them; one from a damaged file need not be."""
+    return _LINE.fullmatch(line) is not None
+
+
+def name_of(line: str) -> str:
+    """The measurement of a line that this module wrote."""
+    return line.partition(",")[0]
+
+
+def value_of(line: str) -> str:
+    """The one field of a line that this module wrote: a number as it stands, a string as it was before."""
+    value = line[len(series_of(line)) + 1 :].rpartition(" ")[0].partition("=")[2]
+    return _ESCAPED_IN_STRING.sub(r"\1", value[1:-1]) if value.startswith('"') else value

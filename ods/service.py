@@ -19,6 +19,7 @@ from ods.batch import Batch
 from ods.batcher import Batcher
 from ods.buffer import Buffer
 from ods.clock import Clock
+from ods.control import Control
 from ods.directory import DataDirectory
 from ods.disk import Disk
 from ods.drain import Drain
@@ -85,8 +86,18 @@ class Service:
             recorder=self._recorder,
             store=self._store,
         )
+        control = Control(
+            buffer=self._buffer,
+            buffer_worker=self._buffer_worker,
+            ledger=self._ledger,
+            backlog_grew=self._backlog_grew,
+        )
         self._web = Web(
-            status=self._status, directory=self._directory, host=settings.http_host, port=settings.http_port
+            status=self._status,
+            control=control,
+            directory=self._directory,
+            host=settings.http_host,
+            port=settings.http_port,
         )
 
     def _make_stores(self) -> None:

@@ -20,7 +20,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 import ods.buffer
 import ods.buffer_file
-from ods.buffer import BadLine, Buffer, Row
+from ods.buffer import BadLine, Buffer, NewRow, QuarantinedLine, Row
 from ods.errors import BufferFull, BufferUnavailable
 
 #: What the buffer's files together may have when nothing is in them. Bytes.
@@ -332,6 +332,109 @@ def test_an_unreadable_row_is_set_aside_as_it_is(buffer: Buffer, path: Path) -> 
     assert buffer.totals() == {"pending": {}, "quarantined": {"a": 2, "b": 1}}
     ((_, _, _, line, _),) = quarantined_lines(path)
     assert bytes.fromhex(line) == row.payload
+    (found,) = in_quarantine(buffer)
+    assert (found.is_unreadable, found.points) == (True, {"a": 2, "b": 1})
+
+
+def quarantine_lines(buffer: Buffer, count: int, pod: str = "a") -> None:
+    """Put lines of a pod into the quarantine, one point each."""
+    append(buffer, pods={pod: count}, rejected="HTTP 400")
+    row = buffer.rejected()
+    assert row is not None
+    lines = [BadLine(pod, n, f"bad,pod={pod} value={n}.0 {n}", "why", 1) for n in range(count)]
+    buffer.quarantine(row, lines)
+
+
+def in_quarantine(buffer: Buffer) -> list[QuarantinedLine]:
+    end = buffer.quarantine_end()
+    return buffer.quarantined(after_id=0, until_id=end, limit_lines=10**6, limit_bytes=10**9)
+
+
+def row_of(lines: list[QuarantinedLine], pods: dict[str, int]) -> NewRow:
+    text = "".join(f"{line.line}\n" for line in lines)
+    return NewRow(lines=text.encode(), database="ods", pods=pods, first_ns=lines[0].time_ns)
+
+
+def test_the_quarantine_is_read_in_pages(buffer: Buffer) -> None:
+    """From one line up to another, as many as asked for, and no more text at a time than asked for."""
+    quarantine_lines(buffer, 10)
+    assert [line.time_ns for line in in_quarantine(buffer)] == list(range(10))
+    ids = [line.id for line in in_quarantine(buffer)]
+
+    def page(after: int, until: int, lines: int = 100, size_bytes: int = 10**6) -> list[int]:
+        found = buffer.quarantined(after_id=after, until_id=until, limit_lines=lines, limit_bytes=size_bytes)
+        return [line.id for line in found]
+
+    assert buffer.quarantine_end() == ids[-1]
+    assert page(ids[2], ids[6]) == ids[3:7]
+    assert page(ids[2], ids[-1], lines=3) == ids[3:6]
+    assert page(0, ids[-1], size_bytes=1) == ids[:1]
+    assert page(ids[-1], ids[-1]) == []
+
+
+def test_lines_leave_the_quarantine_for_the_end_of_the_queue(buffer: Buffer) -> None:
+    """They are ordinary rows then, and counted as such, over a restart too."""
+    quarantine_lines(buffer, 5)
+    quarantine_lines(buffer, 2, pod="b")
+    before = append(buffer)
+    lines = in_quarantine(buffer)
+    taken = buffer.take_out(lines[3:6], into=[row_of(lines[3:6], {"a": 2, "b": 1})])
+    assert taken == {"a": 2, "b": 1}
+    buffer = reopened(buffer)
+    assert buffer.totals() == {"pending": {"a": 3, "b": 1}, "quarantined": {"a": 3, "b": 1}}
+    assert in_quarantine(buffer) == lines[:3] + lines[6:]
+    first, last = everything(buffer)
+    assert (first.id, last.lines()) == (before, [line.line for line in lines[3:6]])
+    assert append(buffer) > last.id
+
+
+def test_lines_leave_the_quarantine_for_good(buffer: Buffer) -> None:
+    quarantine_lines(buffer, 5)
+    lines = in_quarantine(buffer)
+    assert buffer.take_out(lines[:2]) == {"a": 2}
+    assert (in_quarantine(buffer), everything(buffer)) == (lines[2:], [])
+    assert buffer.totals() == {"pending": {}, "quarantined": {"a": 3}}
+
+
+@pytest.mark.parametrize("is_dropped", [False, True], ids=["retried", "dropped"])
+@pytest.mark.parametrize("is_done", [False, True], ids=["undone", "done"])
+def test_lines_whose_leaving_is_in_doubt_are_in_one_place_and_counted(
+    buffer: Buffer, monkeypatch: pytest.MonkeyPatch, is_done: bool, is_dropped: bool
+) -> None:
+    """A commit that failed may be found done when the file is opened again: `take_done` tells, the queue has them."""
+    monkeypatch.setattr(ods.buffer_file, "REOPEN_SECONDS", 0.0)
+    append(buffer)
+    quarantine_lines(buffer, 3)
+    lines = in_quarantine(buffer)
+    atomic = ods.buffer_file.Database.atomic
+    trouble = sqlite3.OperationalError("disk I/O error")
+    trouble.sqlite_errorname = "SQLITE_IOERR_FSYNC"
+
+    @contextlib.contextmanager
+    def failing(db: ods.buffer_file.Database) -> Iterator[object]:
+        with atomic(db) as transaction:
+            yield transaction
+            if not is_done:
+                raise trouble
+        raise trouble
+
+    with monkeypatch.context() as patched, pytest.raises(BufferUnavailable):
+        patched.setattr(ods.buffer_file.Database, "atomic", failing)
+        buffer.take_out(lines, into=[] if is_dropped else [row_of(lines, {"a": 3})])
+    buffer.look_after()
+    counted = Counter({"pending": 1, "quarantined": 3})
+    for fate, points in (buffer.file.take_done() or {}).items():
+        counted["pending"] -= points["a"]
+        counted[fate] += points["a"]
+    if not is_done:
+        assert +counted == {"pending": 1, "quarantined": 3}
+        assert in_quarantine(buffer) == lines
+    else:
+        assert +counted == ({"pending": 1, "dropped": 3} if is_dropped else {"pending": 4})
+        assert in_quarantine(buffer) == []
+    assert sum(row.points for row in everything(buffer)) == counted["pending"]
+    append(buffer)
+    assert buffer.totals()["pending"] == {"a": counted["pending"] + 1}
 
 
 # Totals
@@ -448,6 +551,20 @@ class BufferMachine(RuleBasedStateMachine):
         row = self.buffer.oldest(excluding=(), limit_points=1, limit_bytes=1)[0]
         self.buffer.set_aside(row)
         self.model.quarantined.update(self.model.rows.pop(row.id).pods)
+
+    @rule(data=st.data(), is_dropped=st.booleans())
+    def take_out(self, data: st.DataObject, is_dropped: bool) -> None:
+        readable = [line for line in in_quarantine(self.buffer) if not line.is_unreadable]
+        lines = data.draw(st.lists(st.sampled_from(readable), unique=True)) if readable else []
+        if not lines:
+            return
+        pods = dict(Counter(line.pod for line in lines))
+        row = NewRow(lines=b"retried", database="x", pods=pods, first_ns=1)
+        assert self.buffer.take_out(lines, into=[] if is_dropped else [row]) == pods
+        self.model.quarantined.subtract(pods)
+        if not is_dropped:
+            self.model.highest_id = everything(self.buffer)[-1].id
+            self.model.rows[self.model.highest_id] = Expected("x", "retried", pods, False)
 
     @rule()
     def give_back(self) -> None:

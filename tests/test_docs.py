@@ -5,11 +5,13 @@ import shlex
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
 from harness.influx_server import InfluxServer
 from harness.ods_process import StartOds, environment
+from harness.pod_client import PodClient
 from harness.wait import wait_until
 
 from ods.__main__ import COMMANDS
@@ -49,7 +51,7 @@ def help_of(command: str) -> str:
 
 def examples(text: str) -> list[str]:
     """The indented lines of a help text that begin like a command."""
-    return re.findall(r"^  (?:\$ )?((?:\./server\.py|ods (?=simulate|status|serve)).*)$", text, re.MULTILINE)
+    return re.findall(r"^  (?:\$ )?((?:\./server\.py|ods (?=simulate|status|serve|quarantine)).*)$", text, re.MULTILINE)
 
 
 def console_lines(text: str) -> list[str]:
@@ -71,10 +73,15 @@ def client_examples() -> list[str]:
     return [line for line in dict.fromkeys(given) if line.startswith(("ods simulate", "ods status", "curl"))]
 
 
+def quarantine_examples() -> list[str]:
+    return [line for line in examples(help_of("quarantine")) if line.startswith("ods quarantine")]
+
+
 def test_readme_and_help_have_examples() -> None:
     """The tests below run what they find: they must find something."""
     assert len(serve_examples()) >= 3
     assert len(client_examples()) >= 4
+    assert {line.split()[2] for line in quarantine_examples()} == {"list", "export", "retry", "drop"}
 
 
 @pytest.mark.parametrize("example", serve_examples())
@@ -124,6 +131,26 @@ def test_the_other_examples_do_what_they_say(influx: InfluxServer, start_ods: St
         wait_until(lambda: ods.totals()["in_flight"] == 0, timeout_seconds=TIMEOUT_SECONDS, what="everything is stored")
 
 
+def test_the_examples_of_the_quarantine_do_what_they_say(
+    influx: InfluxServer, start_ods: StartOds, tmp_path: Path
+) -> None:
+    """Each finds something: the points that InfluxDB refuses come back after the retry, and are dropped at last."""
+    ods = start_ods(influx)
+    influx.create_database(ods.database)
+    influx.write(ods.database, f'accel_x,pod=other value="text" {time.time_ns()}')
+    with PodClient(ods.port).read_replies() as pod:
+        for number in range(10):
+            pod.exchange(b"POD2accel_x %d\n" % number)
+    for example in quarantine_examples():
+        ods.wait_for_totals(quarantined=10, pending=0)
+        words = [*shlex.split(example)[1:], "--directory", str(ods.directory)]
+        words = [str(tmp_path / word) if word.endswith(".csv") else word for word in words]
+        done = run_ods(*words, home=tmp_path)
+        assert (done.returncode, done.stderr) == (0, ""), f"{example}: {done.stdout}{done.stderr}"
+    ods.wait_for_totals(quarantined=0, dropped=10)
+    assert len((tmp_path / "quarantine.csv").read_text().splitlines()) == 11
+
+
 @pytest.mark.parametrize("option", OPTIONS)
 def test_every_option_is_in_the_readme_and_in_the_configuration_file(option: str) -> None:
     assert f"`{option}" in README
@@ -144,7 +171,17 @@ def test_what_the_readme_links_to_exists(path: str) -> None:
     assert (ROOT / path).exists()
 
 
-@pytest.mark.parametrize("arguments", [["nonsense"], ["status", "--nonsense"], ["simulate", "--rate", "x"]])
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["nonsense"],
+        ["status", "--nonsense"],
+        ["simulate", "--rate", "x"],
+        ["quarantine"],
+        ["quarantine", "nonsense"],
+        ["quarantine", "drop", "--id", "x"],
+    ],
+)
 def test_a_wrong_command_line_ends_with_status_2_and_no_traceback(arguments: list[str], tmp_path: Path) -> None:
     done = run_ods(*arguments, home=tmp_path)
     assert done.returncode == 2

@@ -28,19 +28,25 @@ LAYERS = {
     },
     "availability": {"availability"},
     "store": {"store"},
-    "drain": {"drain", "drain_progress", "sift"},
+    "drain": {"drain", "drain_progress", "sift", "quarantine"},
     "report": {"report"},
     "rescue": {"rescue"},
     "settings": {"settings"},
     "options": {"options"},
     "listener": {"listener", "connection", "turns"},
-    "status": {"status", "web"},
+    "status": {"status", "control", "web"},
     "wiring": {"reception", "service"},
     "simulator": {
         "simulator",
         *(f"simulator.{name}" for name in ("fleet", "pod", "records", "replies", "run_profile", "summary")),
     },
-    "commands": {"__main__", "commands", "commands.serve", "commands.simulate", "commands.status"},
+    "commands": {
+        "__main__",
+        "control_client",
+        "quarantine_access",
+        "commands",
+        *(f"commands.{name}" for name in ("quarantine", "serve", "simulate", "status")),
+    },
 }
 
 #: What a layer may import besides itself. All may use the words and the tools.

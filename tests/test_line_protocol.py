@@ -12,7 +12,19 @@ from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
 from ods.errors import SettingsError
-from ods.line_protocol import data_lines, event_line, is_event, log_line, pod_of, pod_tag, series_of, time_of
+from ods.line_protocol import (
+    data_lines,
+    event_line,
+    is_event,
+    is_own,
+    log_line,
+    name_of,
+    pod_of,
+    pod_tag,
+    series_of,
+    time_of,
+    value_of,
+)
 from ods.options import parse
 from ods.protocol import DataPoints, LogMessage, readable
 
@@ -184,11 +196,27 @@ def test_series_pod_and_time_of_a_line_are_those_of_its_point(line: str) -> None
     """The sifter takes lines apart with these; with the newline and without it."""
     (point,) = read(line)
     for written in (line, line.rstrip("\n")):
-        assert pod_of(written) == point.tags["pod"]
+        assert (pod_of(written), name_of(written)) == (point.tags["pod"], point.measurement)
+        assert is_own(written.rstrip("\n"))
+        (value,) = point.fields.values()
+        assert value_of(written) == (value if isinstance(value, str) else repr(value))
         assert time_of(written) == point.time_ns
         series = series_of(written)
         assert line.startswith(series + " ")
         assert read(f"{series} value=1.0 1\n") == [Parsed(point.measurement, point.tags, {"value": 1.0}, 1)]
+
+
+@CHECKED
+@given(lines(), st.data())
+def test_a_line_that_was_cut_or_joined_is_not_taken_for_one(line: str, data: st.DataObject) -> None:
+    """What was saved from a damaged buffer is not sent as it is: the rest of ODS would stumble over it."""
+    whole = line.rstrip("\n")
+    cut = whole[: data.draw(st.integers(0, whole.rindex(" ")))]
+    assert not is_own(cut)
+    assert not is_own(line)
+    assert not is_own(line + whole)
+    series = series_of(whole)
+    assert not is_own(series + whole.removeprefix(f"{series} "))
 
 
 @CHECKED

@@ -4,18 +4,14 @@ import argparse
 import http.client
 import json
 import os
-import socket
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from ods.directory import DataDirectory
+from ods.control_client import ask
 from ods.report import duration
 from ods.settings import default_directory
-
-#: How long to wait for an answer. Seconds.
-TIMEOUT_SECONDS = 5.0
 
 _EXAMPLES = """examples:
   ods status
@@ -45,8 +41,8 @@ def main(argv: Sequence[str]) -> int:
 
 def fetch(directory: Path) -> dict[str, Any]:
     """The status of the ODS that uses this directory, by its control socket. Raises OSError or HTTPException."""
-    status: dict[str, Any] = json.loads(_get(directory, "/api/status")[1])
-    status["healthy"] = _get(directory, "/healthz")[0] == 200
+    status: dict[str, Any] = json.loads(ask(directory, "/api/status")[1])
+    status["healthy"] = ask(directory, "/healthz")[0] == 200
     return status
 
 
@@ -83,32 +79,6 @@ def _state(status: dict[str, Any]) -> str:
 
 def _counts(counts: dict[str, Any]) -> str:
     return "  ".join(f"{counts[column]:>11}" for column in _COLUMNS)
-
-
-class _UnixConnection(http.client.HTTPConnection):
-    def __init__(self, directory: Path) -> None:
-        super().__init__("localhost", timeout=TIMEOUT_SECONDS)
-        self._directory = DataDirectory(directory)
-
-    def connect(self) -> None:
-        address, folder = self._directory.control_address()
-        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        self.sock.settimeout(TIMEOUT_SECONDS)
-        try:
-            self.sock.connect(address)
-        finally:
-            if folder is not None:
-                os.close(folder)
-
-
-def _get(directory: Path, path: str) -> tuple[int, bytes]:
-    connection = _UnixConnection(directory)
-    try:
-        connection.request("GET", path)
-        answer = connection.getresponse()
-        return answer.status, answer.read()
-    finally:
-        connection.close()
 
 
 def _parser() -> argparse.ArgumentParser:

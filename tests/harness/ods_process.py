@@ -20,6 +20,7 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 StartOds = Callable[..., "OdsProcess"]
 
 START_TIMEOUT_SECONDS = 20.0
+COMMAND_TIMEOUT_SECONDS = 120.0
 #: The contract's bound for an end in good order.
 STOP_TIMEOUT_SECONDS = 5.0
 
@@ -42,6 +43,20 @@ def run_serve(
         capture_output=True,
         text=True,
         timeout=START_TIMEOUT_SECONDS,
+        check=False,
+    )
+
+
+def run_command(*arguments: str, home: Path) -> subprocess.CompletedProcess[str]:
+    """Run another command of ODS where there is no terminal; return its status and its output."""
+    return subprocess.run(
+        [sys.executable, "-m", "ods", *arguments],
+        cwd=REPOSITORY,
+        env=environment(home),
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=COMMAND_TIMEOUT_SECONDS,
         check=False,
     )
 
