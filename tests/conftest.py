@@ -48,6 +48,12 @@ def _running_influx(folder: Path) -> Iterator[InfluxServer]:
         server.kill()
 
 
+@pytest.fixture(scope="session")
+def needs_influx() -> None:
+    """For what starts an InfluxDB itself."""
+    _require_influx()
+
+
 @pytest.fixture(scope="module")
 def influx(tmp_path_factory: pytest.TempPathFactory) -> Iterator[InfluxServer]:
     """An InfluxDB that the tests of a module share. No test takes it away."""

@@ -72,6 +72,11 @@ class InfluxServer:
     def url(self) -> str:
         return f"http://127.0.0.1:{self.port}"
 
+    @property
+    def is_running(self) -> bool:
+        """Whether there is a process, frozen or not."""
+        return self._process is not None and self._process.poll() is None
+
     def start(self) -> None:
         """Start influxd, and return when it answers a ping."""
         self.folder.mkdir(parents=True, exist_ok=True)

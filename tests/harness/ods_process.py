@@ -1,5 +1,6 @@
 """ODS as its users run it: a process of its own, seen through its log, its status page and its exit status."""
 
+import contextlib
 import json
 import os
 import re
@@ -83,9 +84,10 @@ class OdsProcess:
         self.http_port = free_port()
         self.database = database
         self.options = list(options)
+        #: What the environment of the next life has besides.
+        self.extra_environment = dict(extra_environment or {})
         self.log: list[str] = []
         self._influx_port = influx_port
-        self._extra_environment = dict(extra_environment or {})
         self._life_began = 0  # the number of this life's first log line
         self._process: subprocess.Popen[str] | None = None
         self._reader: threading.Thread | None = None
@@ -124,13 +126,22 @@ class OdsProcess:
         It listens before it has opened its buffer, so the backlog is told, and counted, a moment later. With
         `has_buffer` false the disk is such that this is not waited for.
         """
+        self.launch()
+        self.wait_for_line(rf"127\.0\.0\.1\b.*\b{self.port}\b", timeout_seconds=START_TIMEOUT_SECONDS)
+        if has_buffer:
+            self.wait_for_line(r"\bbacklog\b", timeout_seconds=START_TIMEOUT_SECONDS)
+        wait_until(self._answers, timeout_seconds=START_TIMEOUT_SECONDS, what="the status page", state=self.log_tail)
+
+    def launch(self) -> None:
+        """Start ODS, and return at once."""
         assert not self.is_running, "ODS is running already"
+        self._forget()
         self.folder.mkdir(parents=True, exist_ok=True)
         self._life_began = len(self.log)
         self._process = subprocess.Popen(
             [sys.executable, "-m", "ods", "serve", *self.arguments],
             cwd=REPOSITORY,
-            env=environment(self.folder, self._extra_environment),
+            env=environment(self.folder, self.extra_environment),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -139,10 +150,13 @@ class OdsProcess:
         )
         self._reader = threading.Thread(target=self._collect, args=(self._process,), name="ods log", daemon=True)
         self._reader.start()
-        self.wait_for_line(rf"127\.0\.0\.1\b.*\b{self.port}\b", timeout_seconds=START_TIMEOUT_SECONDS)
-        if has_buffer:
-            self.wait_for_line(r"\bbacklog\b", timeout_seconds=START_TIMEOUT_SECONDS)
-        wait_until(self._answers, timeout_seconds=START_TIMEOUT_SECONDS, what="the status page", state=self.log_tail)
+
+    def wait_for_end(self, timeout_seconds: float) -> int | None:
+        """Return the exit status of an ODS that ends by itself within this time, None of one that does not."""
+        assert self._process is not None, "ODS was not started"
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._process.wait(timeout_seconds)
+        return self._process.returncode
 
     def stop(self, number: signal.Signals = signal.SIGTERM) -> None:
         """End ODS in good order. Raises AssertionError unless it exits with 0 within the contract's five seconds."""
@@ -169,6 +183,20 @@ class OdsProcess:
         """Stop in good order, and start on the same directory and ports."""
         self.stop()
         self.start()
+
+    def command(self, *words: str) -> str:
+        """Run `ods COMMAND ...` on this data directory; return what it prints. Raises AssertionError where it fails."""
+        ended = subprocess.run(
+            [sys.executable, "-m", "ods", *words, "--directory", str(self.directory)],
+            cwd=REPOSITORY,
+            env=environment(self.folder),
+            capture_output=True,
+            text=True,
+            timeout=START_TIMEOUT_SECONDS,
+            check=False,
+        )
+        assert ended.returncode == 0, f"ods {' '.join(words)} exited with {ended.returncode}: {ended.stderr.strip()}"
+        return ended.stdout
 
     def pause(self) -> None:
         """Freeze ODS: the kernel takes for it what pods send."""
