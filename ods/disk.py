@@ -6,8 +6,10 @@ from pathlib import Path
 
 #: Left free for whatever else the machine does: this, or a tenth of a small disk. Bytes.
 RESERVE_BYTES = 512 * 1024 * 1024
-#: Recordings stop this much before the buffer does: this, or a fiftieth of a small disk. Bytes.
+#: Recordings stop this much before the buffer does: this, or a fiftieth of a small disk and a checkpoint. Bytes.
 RECORDINGS_MARGIN_BYTES = 128 * 1024 * 1024
+#: What the buffer's file may grow by at once, when SQLite moves its log into it. Bytes.
+CHECKPOINT_BYTES = 4 * 1024 * 1024
 
 
 class Disk:
@@ -24,7 +26,7 @@ class Disk:
     def free_for_recordings_bytes(self) -> int:
         """Room above the reserve and the margin by which recordings stop earlier. Raises OSError."""
         size_bytes, free_bytes = self._size_and_free_bytes()
-        margin_bytes = min(RECORDINGS_MARGIN_BYTES, size_bytes // 50)
+        margin_bytes = min(RECORDINGS_MARGIN_BYTES, size_bytes // 50 + CHECKPOINT_BYTES)
         return free_bytes - min(RESERVE_BYTES, size_bytes // 10) - margin_bytes
 
     def _size_and_free_bytes(self) -> tuple[int, int]:

@@ -76,7 +76,7 @@ def test_steps_of_the_wall_clock_keep_every_point_apart(
         if during != "live-traffic":
             own_influx.kill()
             ods.wait_for_status(
-                lambda status: status["totals"]["pending"] > sized(3000, long=500_000),
+                lambda status: status["totals"]["pending"] > sized(3000, long=200_000),
                 what="a backlog",
                 timeout_seconds=150,
             )

@@ -14,7 +14,7 @@ from harness.ods_process import OdsProcess, StartOds
 from harness.oracle import Oracle
 from harness.pod_client import SEND_TIMEOUT_SECONDS
 from harness.sick_disk import BROKEN, FULL, READ_ONLY, SLOW, UNREADABLE, UNSYNCED, SickDisk, Sickness
-from harness.sizes import Measured, sized
+from harness.sizes import IS_LONG, Measured, sized
 from harness.small_disk import SmallDisk
 from harness.stream import Stream
 from harness.wait import wait_until
@@ -249,7 +249,7 @@ def test_a_small_disk_that_fills_up_in_an_outage_and_is_freed_later(
     start_ods: StartOds, own_influx: InfluxServer, small_disk: SmallDisk, measured: Measured
 ) -> None:
     """64 MB: recordings stop first and say so, then points are refused; when there is room again all goes on."""
-    small_disk.fill(leaving_bytes=sized(11_000_000, long=40_000_000))
+    small_disk.fill(leaving_bytes=sized(15_000_000, long=40_000_000))
     ods, oracle = start_ods(own_influx, directory=small_disk.path / "data"), Oracle()
     process_id = ods.process_id
     with contextlib.ExitStack() as connected:
@@ -263,7 +263,10 @@ def test_a_small_disk_that_fills_up_in_an_outage_and_is_freed_later(
         own_influx.kill()
         ods.wait_for_line(r"error.*recordings: stopped", timeout_seconds=60)
         assert ods.totals()["dropped"] == 0, "the buffer goes on when the recordings have stopped"
-        wait_for_more(ods, "pending")
+        wait_for_more(ods, "pending", 10 * ENOUGH)
+        assert ods.totals()["dropped"] == 0, "the buffer has its room to itself"
+        if not IS_LONG:
+            small_disk.fill(leaving_bytes=7_000_000)  # a little above the reserve
         ods.wait_for_status(lambda status: status["totals"]["dropped"] > 0, what="a full buffer", timeout_seconds=300)
         wait_for_more(ods, "dropped", 20 * ENOUGH)
         assert ods.healthz() == 503
