@@ -29,7 +29,7 @@ from typing import Any
 from sqlite_utils import Database
 
 from ods import failpoints
-from ods.buffer_file import BufferFile, Damaged, damage, measured, pragma, totals_of
+from ods.buffer_file import SCHEMA_VERSION, BufferFile, Damaged, damage, measured, pragma, totals_of
 from ods.disk import Disk
 from ods.errors import BufferFull, BufferUnavailable
 from ods.line_protocol import is_event
@@ -41,6 +41,9 @@ log = logging.getLogger(__name__)
 COMPRESSION_LEVEL = 3
 #: Pages given back to the file system at a time, so that commits do not wait for long. One is 4 KiB.
 VACUUM_PAGES = 2000
+
+#: A page of the file. Bytes.
+PAGE_BYTES = 4096
 
 #: At most this many rows are joined for one request.
 JOINED_ROWS = 500
@@ -170,6 +173,14 @@ class Buffer:
         """Open the file where it is not, and see that it is still in its place."""
         with self.file.reading():
             pass
+        self._measure()
+
+    def try_writing(self) -> None:
+        """See whether a commit would succeed, by one that changes nothing. Raises BufferFull or BufferUnavailable."""
+        with self.file.reading() as db:
+            self._check_room(PAGE_BYTES, db)
+        with self.file.transaction() as (db, _):
+            db.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
         self._measure()
 
     def append(

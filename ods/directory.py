@@ -64,10 +64,13 @@ class DataDirectory:
                 break
         self._note_holder()
 
-    def hold(self) -> None:
-        """Make the directory and lock it where it was deleted, or could not be made at the start. Raises OSError."""
+    def hold(self) -> bool:
+        """Make the directory and lock it where it was deleted, or could not be made at the start. Raises OSError.
+
+        Returns whether it did: then what else was in it is gone too.
+        """
         if self._lock is not None and _is_at(self._lock, self.path / _LOCK):
-            return
+            return False
         self.path.mkdir(parents=True, exist_ok=True)
         lock = os.open(self.path / _LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
         try:
@@ -79,6 +82,7 @@ class DataDirectory:
         self._lock = lock
         self._note_holder()
         log.warning("data directory: %s was not there, or not usable; it is made and locked now", self.path)
+        return True
 
     def close(self) -> None:
         """Let another ODS use it."""

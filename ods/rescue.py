@@ -5,6 +5,7 @@ so that a crash repeats nothing. The file itself stays, for the curious.
 """
 
 import logging
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from itertools import islice
@@ -13,6 +14,7 @@ from pathlib import Path
 import gevent
 
 from ods.buffer import Buffer
+from ods.disk import read_through
 from ods.errors import BufferUnavailable
 from ods.ledger import Fate, Ledger
 from ods.salvage import Report, Salvage
@@ -26,6 +28,8 @@ log = logging.getLogger(__name__)
 PIECE_ROWS = 100
 #: How often it is looked whether a file was moved aside, and how long to wait for a buffer that takes nothing. Seconds.
 LOOK_SECONDS = 1.0
+#: A file on a disk that fails to read is worked through all the same when that has lasted. Seconds.
+UNREADABLE_SECONDS = 60.0
 
 _FATES = {"pending": Fate.PENDING, "quarantined": Fate.QUARANTINED}
 
@@ -82,6 +86,7 @@ class Rescue:
 
     def _rescue(self, path: Path) -> None:
         log.warning("buffer: what can be read of %s is brought into the new one", path)
+        self._wait_until_readable(path)
         salvage = Salvage(path)
         position = self._buffer_worker.run(self._buffer.rescued, path)
         rows = salvage.rows()
@@ -92,6 +97,16 @@ class Rescue:
             points += self._bring(piece, path, position)
         self._buffer_worker.run(self._buffer.finish_rescue, path)
         _say(path, points, salvage.report)
+
+    def _wait_until_readable(self, path: Path) -> None:
+        """A disk that fails to read for a moment would make rows look lost; one sector that stays bad is gone over."""
+        deadline = time.monotonic() + UNREADABLE_SECONDS
+        while time.monotonic() < deadline:
+            trouble = self._reader.run(read_through, path, seconds=UNREADABLE_SECONDS)
+            if trouble is None:
+                return
+            log.debug("rescue: %s", trouble)
+            gevent.sleep(LOOK_SECONDS)
 
     def _bring(self, piece: list[Saved], path: Path, position: int) -> int:
         """Commit these rows, however long it takes; returns their points."""

@@ -320,11 +320,27 @@ class Service:
             self._progress.look(time.monotonic())
             self._take_backlog_over()
             if not self._notes.waiting:
-                self._notes.submit(self._directory.hold).rawlink(_debug_failure)
+                self._notes.submit(self._directory.hold).rawlink(self._held)
                 self._note_time()
             if not self._buffer_worker.waiting:
-                self._buffer_worker.submit(self._buffer.look_after).rawlink(_debug_failure)
+                self._look_after_buffer()
             gevent.sleep(1.0)
+
+    def _held(self, done: gevent.event.AsyncResult) -> None:
+        if done.successful() and done.value:
+            self._supervisor.spawn("control socket", self._web.open_control)
+        _debug_failure(done)
+
+    def _look_after_buffer(self) -> None:
+        if self._store.is_buffer_in_trouble:
+            self._buffer_worker.submit(self._buffer.try_writing).rawlink(self._tried_writing)
+        else:
+            self._buffer_worker.submit(self._buffer.look_after).rawlink(_debug_failure)
+
+    def _tried_writing(self, done: gevent.event.AsyncResult) -> None:
+        if done.successful():
+            self._store.buffer_is_usable()
+        _debug_failure(done)
 
     def _note_time(self) -> None:
         self._notes.submit(self._directory.note_latest_ns, self._clock.now_ns()).rawlink(_debug_failure)

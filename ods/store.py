@@ -196,12 +196,21 @@ class StoreManager:
         self._backlog_grew()
         return row_id
 
+    def buffer_is_usable(self) -> None:
+        """The buffer was seen to take points, though there may have been none."""
+        self._say_trouble("")
+
     def _say_trouble(self, reason: str) -> None:
         if reason and not self._buffer_trouble:
             log.error("buffer: takes nothing: %s; while InfluxDB is away too, points are dropped and refused", reason)
         elif self._buffer_trouble and not reason:
             log.info("buffer: takes points again; %d points were dropped", self._ledger.totals().dropped)
         self._buffer_trouble = reason
+
+    @property
+    def is_buffer_in_trouble(self) -> bool:
+        """Whether the last commit failed."""
+        return bool(self._buffer_trouble)
 
     @property
     def is_dropping(self) -> bool:

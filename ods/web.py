@@ -61,6 +61,13 @@ class Web:
         """Serve. The control socket is best effort: without it only the other commands of ODS are missing."""
         if self._server is not None:
             self._server.start()
+        self.open_control()
+
+    def open_control(self) -> None:
+        """Serve on the control socket; where it was deleted, on a new one."""
+        if self._control is not None:
+            self._control.stop(timeout=0.1)
+            self._control = None
         try:
             self._control = self._new_server(self._control_socket(), self._serve_control)
             self._control.start()

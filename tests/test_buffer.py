@@ -659,6 +659,17 @@ def test_a_full_disk_does_not_keep_rows_from_leaving(buffer: Buffer, disk: FakeD
     assert buffer.delete([kept]) == {"a": 1}
 
 
+def test_it_can_be_tried_whether_a_commit_would_succeed(buffer: Buffer, disk: FakeDisk) -> None:
+    """What waits is not touched by it."""
+    append(buffer)
+    before = buffer.totals()
+    buffer.try_writing()
+    disk.free_bytes = 0
+    with pytest.raises(BufferFull):
+        buffer.try_writing()
+    assert buffer.totals() == before
+
+
 def test_a_disk_that_cannot_be_asked_makes_the_buffer_unavailable(buffer: Buffer, disk: FakeDisk) -> None:
     """A broken file system is an error of the buffer, not a crash."""
     disk.error = OSError(5, "Input/output error")
