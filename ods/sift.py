@@ -19,7 +19,7 @@ from ods.buffer import BadLine, Buffer, Row
 from ods.errors import BufferUnavailable, Rejected, Suspect, Unavailable
 from ods.influx import Influx
 from ods.ledger import Fate, Ledger
-from ods.line_protocol import is_event, pod_of, series_of, time_of
+from ods.line_protocol import is_event, is_own, pod_of, series_of, time_of
 from ods.supervisor import Supervisor
 from ods.worker import Worker
 
@@ -27,6 +27,8 @@ log = logging.getLogger(__name__)
 
 #: How long to wait after one of the two stores failed. Seconds.
 RETRY_SECONDS = 1.0
+#: The reason of a line that can only come from a damaged buffer.
+NOT_OWN = "no line of ODS"
 #: This many series are remembered as bad, to be tried apart from the others at once.
 REMEMBERED_SERIES = 10_000
 
@@ -193,10 +195,13 @@ class Sifter:
             self._worker.run(self._buffer.set_aside, row)
             self._ledger.move(row.pods, Fate.PENDING, Fate.QUARANTINED)
             return
-        found = find_bad_lines(lines, write, self._known_bad)
-        if len(found) == len(lines):
+        own = [line for line in lines if is_own(line)]
+        found = find_bad_lines(own, write, self._known_bad)
+        if found and len(found) == len(own):
             self._influx.probe()  # raises where it is the server that takes nothing, whatever is written
         bad = [BadLine(pod_of(line), time_of(line), line, reason, int(not is_event(line))) for line, reason in found]
+        pod = next(iter(row.pods), "")
+        bad += [BadLine(pod, row.first_ns, line, NOT_OWN, 1) for line in lines if not is_own(line)]
         self._worker.run(self._buffer.quarantine, row, bad)
         lost = Counter[str]()
         for line in bad:
@@ -209,7 +214,7 @@ class Sifter:
 
     def _say(self, bad: Sequence[BadLine]) -> None:
         for line in bad:
-            series = series_of(line.line)
+            series = series_of(line.line) if line.reason != NOT_OWN else NOT_OWN
             if series not in self._said and len(self._said) < REMEMBERED_SERIES:
                 self._said.add(series)
                 log.error("quarantined: a point of %s: %s; InfluxDB will never take it as it is", series, line.reason)

@@ -706,6 +706,15 @@ def test_a_row_whose_lines_are_sound_is_stored_whatever_else_is_wrong_with_it(ba
     assert backlog.counts() == {"stored": 3}
 
 
+def test_a_line_that_ods_never_wrote_is_quarantined_and_its_neighbours_are_stored(backlog: Backlog) -> None:
+    """Salvage may bring such a one; it must not end ODS."""
+    backlog.append([*lines(0, 2), "nonsense"], rejected="HTTP 400 unable to parse")
+    backlog.start()
+    backlog.wait_until_empty()
+    assert backlog.counts() == {"stored": 2, "quarantined": 1}
+    assert backlog.quarantine() == [("a", "nonsense", "no line of ODS")]
+
+
 @pytest.mark.parametrize("harm", HARMS.values(), ids=HARMS)
 def test_a_row_that_cannot_be_read_is_set_aside(backlog: Backlog, harm: str, caplog: pytest.LogCaptureFixture) -> None:
     """It does not block those behind it, is counted as quarantined, and told loudly."""
