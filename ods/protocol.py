@@ -25,17 +25,19 @@ SHORT_LINE_BYTES = 8
 NOT_STORED = b"ERROR: Not Stored\n"
 LOGGED = b"OK: LOGGED\n"
 
-_BLANK = b" \r"
-_NAME = rf"[A-Za-z0-9_.:/-]{{1,{MAX_NAME_BYTES}}}"
-_NUMBER = r"[+-]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][+-]?[0-9]+)?"
+#: What a name and a number look like, as regular expressions.
+NAME = rf"[A-Za-z0-9_.:/-]{{1,{MAX_NAME_BYTES}}}"
+NUMBER = r"[+-]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][+-]?[0-9]+)?"
 
-_DATA_LINES = re.compile(rf"^POD2({_NAME}) ({_NUMBER})$", re.MULTILINE)
-_IS_NAME = re.compile(_NAME.encode())
-_IS_NUMBER = re.compile(_NUMBER.encode())
+_BLANK = b" \r"
+
+_DATA_LINES = re.compile(rf"^POD2({NAME}) ({NUMBER})$", re.MULTILINE)
+_IS_NAME = re.compile(NAME.encode())
+_IS_NUMBER = re.compile(NUMBER.encode())
 #: A data point, or what C's printf makes of no number, glued to the end of a log message.
-_GLUED = re.compile(rf"POD2({_NAME}) ({_NUMBER}|-?nan|-?inf)\Z".encode())
+_GLUED = re.compile(rf"POD2({NAME}) ({NUMBER}|-?nan|-?inf)\Z".encode())
 #: The same, cut off by the end of the connection anywhere after the name.
-_GLUED_TORN = re.compile(rf"POD2{_NAME} (?:[+-]?[0-9.]*(?:[eE][+-]?[0-9]*)?|-?(?:nan?|n|inf?|i))\Z".encode())
+_GLUED_TORN = re.compile(rf"POD2{NAME} (?:[+-]?[0-9.]*(?:[eE][+-]?[0-9]*)?|-?(?:nan?|n|inf?|i))\Z".encode())
 #: `%-8s` of the level in brackets, as the pod's logging client prints it.
 _LEVEL = re.compile(r"\[(?:(DEBUG|ERROR|FATAL)\] ?|(INFO|NOTE|WARN)\] {0,2})")
 
@@ -278,7 +280,7 @@ class _Line:
     def text(self, text: bytes) -> None:
         """A message, or what comes before the first one; more of the line follows it."""
         if text.startswith(b"POD1"):
-            self._decoded.records.append(_log_message(text[4:]))
+            self._decoded.records.append(log_message(readable(text[4:])))
         else:
             self._decoded.records.append(NoRecord("invalid", readable(text)))
 
@@ -322,8 +324,8 @@ def _ok(points: DataPoints) -> bytes:
     ).encode()
 
 
-def _log_message(raw: bytes) -> LogMessage:
-    text = readable(raw)
+def log_message(text: str) -> LogMessage:
+    """The log message that was sent as this `readable` text."""
     level = _LEVEL.match(text)
     if level is None:
         return LogMessage(None, text, text)

@@ -1,4 +1,4 @@
-"""How a recording is written: rows of CSV, names of folders and segments. Pure.
+"""How a recording is written, and read back: rows of CSV, names of folders and segments. Pure.
 
     recordings/<pod>/<UTC begin>.data.csv   time_ns,name,value    the value as the pod sent it
     recordings/<pod>/<UTC begin>.log.csv    time_ns,kind,text     kind: log, invalid, torn
@@ -6,15 +6,32 @@
 Names hold nothing that a FAT card refuses, and sort by time.
 """
 
+import calendar
 import re
 import time
 from collections.abc import Sequence
+from urllib.parse import unquote
 
-from ods.protocol import DataPoints
+from ods.protocol import NAME, NUMBER, DataPoints, LogMessage, log_message
 
 #: The two kinds of segment, with the first row of each.
 HEADERS = {"data": b"time_ns,name,value\n", "log": b"time_ns,kind,text\n"}
 
+#: A row: its time in nanoseconds, as text, and the two columns that follow.
+Row = tuple[str, str, str]
+
+#: A time before about the year 2220, in nanoseconds.
+_TIME = "([0-9]{1,18}|[1-7][0-9]{18})"
+#: A whole row of each kind. What a power cut may leave in place of one is none: zeros, or bytes that are no UTF-8.
+_ROWS = {
+    "data": re.compile(rf"^{_TIME},({NAME}),({NUMBER})$", re.MULTILINE),
+    "log": re.compile(
+        rf'^{_TIME},(log|invalid|torn),"((?:[^"\x00-\x08\x0a-\x1f\x7f\udc80-\udcff]++|"")*+)"$', re.MULTILINE
+    ),
+}
+_SEGMENT = re.compile(
+    r"([0-9]{4})([0-9]{2})([0-9]{2})-([0-9]{2})([0-9]{2})([0-9]{2})\.([0-9]{9})\.(data|log)\.csv(?:\.open|\.gz)?\Z"
+)
 _NOT_PLAIN = re.compile(rb"[^a-z0-9_.-]|^\.|\.$")
 
 
@@ -31,12 +48,51 @@ def log_row(time_ns: str, kind: str, text: str) -> str:
     return f'{time_ns},{kind},"{quoted}"\n'
 
 
+def rows_of(kind: str, text: bytes) -> list[Row]:
+    """The rows of a segment of this kind in a piece of it that ends a row; what is no whole row is left out.
+
+    The third column is the value as the pod sent it, or the text as `ods.protocol.readable` made it.
+    """
+    rows: list[Row] = _ROWS[kind].findall(text.decode("utf-8", "surrogateescape"))
+    if kind == "log" and b'""' in text:
+        return [(time_ns, of_kind, quoted.replace('""', '"')) for time_ns, of_kind, quoted in rows]
+    return rows
+
+
+def points_of(kind: str, rows: Sequence[Row]) -> tuple[list[DataPoints | LogMessage], list[str]]:
+    """The data points and log messages that these rows were written of, and their times; other rows are none."""
+    if kind == "data":
+        if not rows:
+            return [], []
+        times, names, sent = map(list, zip(*rows, strict=True))
+        return [DataPoints(names, sent, [repr(float(number)) for number in sent])], times
+    messages = [(log_message(text), time_ns) for time_ns, of_kind, text in rows if of_kind == "log"]
+    return [message for message, _ in messages], [time_ns for _, time_ns in messages]
+
+
 def folder_name(pod: str) -> str:
     """The name of a pod's folder: all but lower-case letters, digits and `-_.` percent-encoded."""
     return _NOT_PLAIN.sub(lambda found: b"%%%02x" % found[0][0], pod.encode()).decode()
+
+
+def pod_of_folder(folder: str) -> str:
+    """The pod whose folder this is. Raises ValueError when it is no pod's."""
+    pod = unquote(folder, errors="strict")
+    if folder_name(pod) != folder:
+        raise ValueError(f"{folder!r} is no pod's folder")
+    return pod
 
 
 def segment_name(first_ns: int, kind: str) -> str:
     """The name of a closed segment that begins at `first_ns`."""
     seconds, nanoseconds = divmod(first_ns, 1_000_000_000)
     return f"{time.strftime('%Y%m%d-%H%M%S', time.gmtime(seconds))}.{nanoseconds:09d}.{kind}.csv"
+
+
+def segment_begin(name: str) -> tuple[int, str]:
+    """When the segment of this name begins, and its kind, in any of its states. Raises ValueError for another name."""
+    found = _SEGMENT.match(name)
+    if found is None:
+        raise ValueError(f"{name!r} is no segment")
+    *begin, nanoseconds = map(int, found.groups()[:-1])
+    return calendar.timegm((*begin, 0, 0, 0)) * 1_000_000_000 + nanoseconds, found[8]

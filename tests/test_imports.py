@@ -20,7 +20,7 @@ LAYERS = {
     "tools": {"worker", "supervisor", "disk", "directory", "logs", "failpoints", "progress"},
     "protocol": {"protocol", "line_protocol", "recording"},
     "intake": {"encoder", "pods", "chunk", "batch", "events", "admission", "intake", "batcher"},
-    "recorder": {"recorder", "segments"},
+    "recorder": {"recorder", "segments", "playback"},
     "influx": {"influx", "influx_http"},
     "buffer": {
         *("buffer", "buffer_file", "salvage", "saved", "damage"),
