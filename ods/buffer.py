@@ -48,6 +48,10 @@ PAGE_BYTES = 4096
 #: At most this many rows are joined for one request.
 JOINED_ROWS = 500
 
+#: What was committed shortly before a crash is looked for among so many rows, of this size, in bytes, and lines.
+NEWEST_ROWS = 2000
+NEWEST_BYTES = 16 * 1024 * 1024
+NEWEST_QUARANTINED = 10_000
 #: The reason of a row that is quarantined as it is, because it cannot be read.
 UNREADABLE = "checksum"
 
@@ -237,6 +241,28 @@ class Buffer:
                     break
                 rows.append(row)
         return rows
+
+    def newest(self, after_ns: int) -> list[Row]:
+        """Rows among the newest that begin after this time, newest first; a bounded number of them."""
+        rows: list[Row] = []
+        size_bytes = 0
+        where = f"id > (SELECT max(id) FROM batches) - {NEWEST_ROWS} AND first_ns > {after_ns} ORDER BY id DESC"
+        with self.file.reading() as db:
+            for row in _rows(db, where):
+                size_bytes += len(row.payload)
+                if size_bytes > NEWEST_BYTES:
+                    break
+                rows.append(row)
+        return rows
+
+    def newest_quarantined(self, after_ns: int) -> list[tuple[str, int]]:
+        """Pod and time of the lines that were quarantined last, as far as they are later than this time."""
+        with self.file.reading() as db:
+            found = db.execute(
+                "SELECT pod, time_ns FROM quarantine WHERE id > (SELECT max(id) FROM quarantine) - ? AND time_ns > ?",
+                (NEWEST_QUARANTINED, after_ns),
+            )
+            return list(found.fetchall())
 
     def rejected(self) -> Row | None:
         """The oldest row that InfluxDB has rejected."""

@@ -19,6 +19,7 @@ LOCK_POLL_SECONDS = 0.01
 
 _LOCK = "lock"
 _CLOCK = "clock"
+_SETTLED = "settled"
 _CONTROL = "control.sock"
 
 
@@ -92,18 +93,32 @@ class DataDirectory:
 
     def latest_ns(self) -> int:
         """The last reception time that the run before noted; 0 where it noted none."""
+        return self._noted_ns(_CLOCK)
+
+    def settled_ns(self) -> int:
+        """What the run before knew to be settled up to this time; see `note_times`. 0 where it noted none."""
+        return self._noted_ns(_SETTLED)
+
+    def note_times(self, latest_ns: int, settled_ns: int) -> None:
+        """Note the last reception time given out, and one up to which the fate of every record is decided.
+
+        The second may be too early, which makes work for the next start after a crash, but never too late. Raises
+        OSError.
+        """
+        self._note(_CLOCK, latest_ns)
+        self._note(_SETTLED, settled_ns)
+
+    def _noted_ns(self, name: str) -> int:
         try:
-            latest_ns = int((self.path / _CLOCK).read_text(encoding="ascii"))
+            time_ns = int((self.path / name).read_text(encoding="ascii"))
         except (OSError, ValueError):
             return 0
-        return latest_ns if latest_ns < END_OF_TIME_NS else 0
+        return time_ns if 0 < time_ns < END_OF_TIME_NS else 0
 
-    def note_latest_ns(self, latest_ns: int) -> None:
-        """Note the last reception time given out. Raises OSError."""
-        note = self.path / _CLOCK
-        unfinished = note.with_suffix(".part")
-        unfinished.write_text(f"{latest_ns}\n", encoding="ascii")
-        unfinished.replace(note)
+    def _note(self, name: str, time_ns: int) -> None:
+        unfinished = self.path / f"{name}.part"
+        unfinished.write_text(f"{time_ns}\n", encoding="ascii")
+        unfinished.replace(self.path / name)
 
     def control_address(self) -> tuple[str, int | None]:
         """The address of the control socket, and a file descriptor to be closed after it was used.

@@ -77,11 +77,20 @@ class Intake:
         self._refusals_bytes = 0
         self._streaming_until = 0.0
         self._replied_at = float("-inf")
+        #: Whether the connection has ended and nothing more will come in.
+        self.is_finished = False
 
     @property
     def is_settled(self) -> bool:
         """Whether nothing of this connection is in flight."""
         return not self._unsettled and not self._reads
+
+    @property
+    def oldest_ns(self) -> int | None:
+        """A time at or before the reception time of everything here that has no fate yet; None where all is settled."""
+        if self._unsettled:
+            return self._unsettled[0].first_ns
+        return self._read_times_ns[0] if self._read_times_ns else None
 
     @property
     def is_to_pause(self) -> bool:
@@ -124,6 +133,7 @@ class Intake:
         self.flush()
         decoded = self._decoder.finish()
         self._take(decoded, self.pod.take_times(self._clock.now_ns(), count(decoded.records)))
+        self.is_finished = True
 
     def flush(self) -> None:
         """Decode what was read, and pass it on."""

@@ -39,6 +39,8 @@ class Reception:
         self._batcher = batcher
         self._recorder = recorder
         self._events = events
+        #: Those of the connections that stand, and those of ended ones in which something is in flight.
+        self._intakes: set[Intake] = set()
         self._refused: Counter[str] = Counter()
 
     def enter(self, address: str, connection: Connection) -> Intake:
@@ -48,7 +50,7 @@ class Reception:
         connection.prepare(lambda replies: _count_dropped(pod, replies))
         log.info("pod %s connected%s", pod.name, "" if pod.name == address else f" from {address}")
         self._events.emit(pod, "connected", address)
-        return Intake(
+        intake = Intake(
             pod=pod,
             clock=self._clock,
             ledger=self._ledger,
@@ -56,6 +58,8 @@ class Reception:
             onward=self,
             reply=connection.reply,
         )
+        self._intakes.add(intake)
+        return intake
 
     def leave(self, address: str, how: str) -> None:
         """A pod's connection has ended."""
@@ -73,6 +77,11 @@ class Reception:
         self._refused[address] += 1
         if self._refused[address] == 1:
             log.warning("refused %s: it is in no network given by --allow", address)
+
+    def oldest_ns(self) -> int | None:
+        """A time at or before the reception time of every record without a fate; None where there is no such record."""
+        self._intakes -= {intake for intake in self._intakes if intake.is_finished and intake.is_settled}
+        return min((time_ns for intake in self._intakes if (time_ns := intake.oldest_ns) is not None), default=None)
 
     def expect(self, flush: Callable[[], None], *, urgent: bool) -> None:
         """Small reads wait to be decoded; see `Batcher.expect`."""

@@ -79,6 +79,14 @@ class Recorder:
                 by_pod.setdefault(chunk.pod, []).append(chunk)
         return bool(by_pod) and self._submit([_joined(pod, of_pod) for pod, of_pod in by_pod.items()])
 
+    def own_open(self) -> set[Path]:
+        """The segments that this run of ODS has open. Waits for the disk."""
+        return self.writer.run(self._segments.open_paths)
+
+    def archive(self, closed: Path) -> None:
+        """Have a closed segment compressed."""
+        self._archiver.submit(_compress, closed)
+
     def stop(self, patience_seconds: float) -> None:
         """Close the segments, and compress them as far as there is time."""
         deadline = time.monotonic() + patience_seconds

@@ -65,6 +65,10 @@ class Segments:
                 self._write(segment, text)
                 segment.appended_at, segment.last_ns = now, max(segment.last_ns, rows.last_ns)
 
+    def open_paths(self) -> set[Path]:
+        """The segments that are open now."""
+        return {segment.path for segment in self._open.values()}
+
     def close_old(self, now: float) -> list[Path]:
         """Close the segments that are large, old or idle; returns them, to be compressed."""
         return [self._close(key) for key, segment in list(self._open.items()) if _is_old(segment, now)]
@@ -138,10 +142,15 @@ class Segments:
     def _close(self, key: tuple[str, str]) -> Path:
         segment = self._open.pop(key)
         self._forget_file(segment.path)
-        closed = segment.path.with_suffix("")
-        segment.path.rename(closed)
-        os.utime(closed, ns=(segment.last_ns, segment.last_ns))
-        return closed
+        return rename_closed(segment.path, segment.last_ns)
+
+
+def rename_closed(path: Path, last_ns: int) -> Path:
+    """Give an open segment the name of a closed one, and the time of its last row."""
+    closed = path.with_suffix("")
+    path.rename(closed)
+    os.utime(closed, ns=(last_ns, last_ns))
+    return closed
 
 
 def compress(closed: Path) -> Path:

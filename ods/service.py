@@ -32,6 +32,7 @@ from ods.pods import Pods
 from ods.progress import Progress, Watched
 from ods.reception import Reception
 from ods.recorder import Recorder
+from ods.recovery import Recovery
 from ods.report import report
 from ods.rescue import Rescue
 from ods.settings import Settings
@@ -51,7 +52,7 @@ TOLD_RATE = 1000
 #: How long the drain waits for the buffer to be opened; it also asks whether InfluxDB is back. Seconds.
 OPEN_SECONDS = 1.0
 #: How long each step of the stop may take: 5 s in all. Seconds.
-STORE_STOP_SECONDS, RECORDER_STOP_SECONDS, BUFFER_STOP_SECONDS = 1.5, 0.8, 0.5
+STORE_STOP_SECONDS, RECORDER_STOP_SECONDS, NOTES_STOP_SECONDS, BUFFER_STOP_SECONDS = 1.5, 0.7, 0.1, 0.5
 
 
 class Service:
@@ -159,7 +160,7 @@ class Service:
             supervisor=self._supervisor,
         )
         self._events = Events(clock=self._clock, forward=self._batcher.put)
-        reception = Reception(
+        self._reception = Reception(
             pods=self._pods,
             clock=self._clock,
             ledger=self._ledger,
@@ -168,7 +169,17 @@ class Service:
             recorder=self._recorder,
             events=self._events,
         )
-        self._listener = Listener(self._settings.listener, reception)
+        self._listener = Listener(self._settings.listener, self._reception)
+
+        self._recovery = Recovery(
+            directory=self._directory.recordings,
+            recorder=self._recorder,
+            store=self._store,
+            buffer=self._buffer,
+            buffer_worker=self._buffer_worker,
+            ledger=self._ledger,
+            pods=self._pods,
+        )
 
     def _watched(self) -> list[Watched]:
         """What could stand still, and what gets it going again."""
@@ -215,7 +226,8 @@ class Service:
 
     def _start(self) -> None:
         self._announce()
-        if self._clock.continue_from(self._directory.latest_ns()):
+        settled_ns = self._directory.settled_ns()
+        if self._clock.continue_from(max(self._directory.latest_ns(), settled_ns)):
             log.warning("clock: it is before the last reception time of the run before; that time is continued from")
         for worker in (self._buffer_worker, self._notes):
             worker.start()
@@ -223,6 +235,7 @@ class Service:
         self._influx.witness = self._events.emit(self._ods, "started", __version__)
         opened = self._buffer_worker.submit(self._buffer.open)
         opened.rawlink(lambda _: self._take_backlog_over())
+        self._recovery.start(self._supervisor, settled_ns=settled_ns, now_ns=self._clock.now_ns())
         self._recorder.start(self._supervisor)
         self._batcher.start()
         self._listener.start()
@@ -279,12 +292,14 @@ class Service:
         self._progress.stop()
         self._listener.stop()
         self._web.stop()
+        self._recovery.stop()
         self._batcher.stop(STORE_STOP_SECONDS)
         self._recorder.stop(RECORDER_STOP_SECONDS)
         self._supervisor.stop()
         self._influx.stop()
         self._rescue.stop()
-        self._note_time()
+        self._note_times()
+        self._notes.finish(int, NOTES_STOP_SECONDS)
         if not self._buffer_worker.finish(self._buffer.close, BUFFER_STOP_SECONDS):
             log.warning("buffer: the disk does not answer; what was committed is safe")
         self._report()
@@ -321,7 +336,7 @@ class Service:
             self._take_backlog_over()
             if not self._notes.waiting:
                 self._notes.submit(self._directory.hold).rawlink(self._held)
-                self._note_time()
+                self._note_times()
             if not self._buffer_worker.waiting:
                 self._look_after_buffer()
             gevent.sleep(1.0)
@@ -342,8 +357,10 @@ class Service:
             self._store.buffer_is_usable()
         _debug_failure(done)
 
-    def _note_time(self) -> None:
-        self._notes.submit(self._directory.note_latest_ns, self._clock.now_ns()).rawlink(_debug_failure)
+    def _note_times(self) -> None:
+        now_ns, oldest_ns = self._clock.now_ns(), self._reception.oldest_ns()
+        settled_ns = self._recovery.limit((now_ns if oldest_ns is None else oldest_ns) - 1)
+        self._notes.submit(self._directory.note_times, now_ns, settled_ns).rawlink(_debug_failure)
 
     def _backlog_grew(self) -> None:
         self._sifter.wake()
@@ -352,7 +369,7 @@ class Service:
     def _confirmed_before_ns(self) -> int:
         """Every record before this reception time is in InfluxDB or quarantined."""
         oldest_ns = self._buffer.oldest_ns
-        return self._clock.now_ns() - int(60e9) if oldest_ns is None else oldest_ns
+        return self._recovery.limit(self._clock.now_ns() - int(60e9) if oldest_ns is None else oldest_ns)
 
     def _availability_changed(self, is_available: bool, detail: str) -> None:
         self._look_at_backlog()

@@ -72,6 +72,20 @@ class StoreManager:
             self._count_overdue(request)
         self._commit_meanwhile(batch, request)
 
+    def try_keep(self, batch: Batch) -> bool:
+        """Give a batch that nobody waits for its fate. False: neither store took it, and it is still in flight."""
+        error = self._request(batch) if self._availability.is_available else _NOT_SENT
+        if error is None:
+            self._stored(batch)
+            return True
+        try:
+            self._submit(batch, rejected=error.reason if isinstance(error, Rejected) else None).get()
+        except BufferUnavailable as trouble:
+            log.debug("buffer: took no batch that can wait: %s", trouble.reason)
+            return False
+        self._pending(batch)
+        return True
+
     @property
     def _is_to_be_sent(self) -> bool:
         return self._availability.is_available and self._overdue < OVERDUE_WRITES
@@ -191,10 +205,13 @@ class StoreManager:
             self._say_trouble(error.reason)
             return None
         self._say_trouble("")
+        self._pending(batch)
+        return row_id
+
+    def _pending(self, batch: Batch) -> None:
         self._ledger.move(batch.pods, Fate.IN_FLIGHT, Fate.PENDING)
         batch.settle(Fate.PENDING)
         self._backlog_grew()
-        return row_id
 
     def buffer_is_usable(self) -> None:
         """The buffer was seen to take points, though there may have been none."""

@@ -902,3 +902,40 @@ def test_close_may_be_called_twice(buffer: Buffer) -> None:
     buffer.close()
     buffer.close()
     assert buffer.path.exists()
+
+
+# -- What was committed last ------------------------------------------------------------------------------------------
+
+
+def test_the_newest_rows_are_those_that_begin_late(buffer: Buffer) -> None:
+    """A row that came out of its order hides none of those before it."""
+    ids = [append(buffer, first_ns=first_ns) for first_ns in (1, 10, 11, 2, 12)]
+    assert [row.id for row in buffer.newest(5)] == [ids[4], ids[2], ids[1]]
+    assert [row.id for row in buffer.newest(-1)] == ids[::-1]
+    assert buffer.newest(12) == []
+    assert append(buffer, first_ns=12) in [row.id for row in buffer.newest(11)]
+
+
+def test_rejected_and_claimed_rows_are_among_the_newest(buffer: Buffer) -> None:
+    ids = [append(buffer, first_ns=7, rejected="no"), append(buffer, first_ns=8, is_claimed=True)]
+    assert [row.id for row in buffer.newest(5)] == ids[::-1]
+
+
+def test_no_backlog_makes_the_newest_rows_many(buffer: Buffer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither in number nor in size, though all of them begin late."""
+    for first_ns in range(1, 11):
+        buffer.append(noise(1000), database="ods", pods={"a": 1}, first_ns=first_ns)
+    monkeypatch.setattr(ods.buffer, "NEWEST_BYTES", 3500)
+    assert [row.first_ns for row in buffer.newest(0)] == [10, 9, 8]
+    monkeypatch.setattr(ods.buffer, "NEWEST_BYTES", GIGABYTE)
+    monkeypatch.setattr(ods.buffer, "NEWEST_ROWS", 4)
+    assert [row.first_ns for row in buffer.newest(0)] == [10, 9, 8, 7]
+
+
+def test_the_newest_of_the_quarantine_are_told_by_pod_and_time(buffer: Buffer) -> None:
+    assert buffer.newest_quarantined(0) == []
+    append(buffer, rejected="no")
+    row = buffer.rejected()
+    assert row is not None
+    buffer.quarantine(row, [BadLine("a", time_ns, f"x,pod=a value=1 {time_ns}", "no", 1) for time_ns in (3, 9, 7)])
+    assert buffer.newest_quarantined(5) == [("a", 9), ("a", 7)]

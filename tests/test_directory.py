@@ -19,7 +19,7 @@ def noted(folder: Path, text: bytes) -> int:
 def test_the_last_reception_time_is_found_by_the_next_run(tmp_path: Path) -> None:
     """So that times go on increasing though the clock was set back meanwhile."""
     assert DataDirectory(tmp_path).latest_ns() == 0
-    DataDirectory(tmp_path).note_latest_ns(YEAR_2026_NS)
+    DataDirectory(tmp_path).note_times(YEAR_2026_NS, 1)
     assert DataDirectory(tmp_path).latest_ns() == YEAR_2026_NS
 
 
@@ -34,3 +34,19 @@ def test_a_note_of_a_time_beyond_the_year_2200_is_ignored(tmp_path: Path, later_
 def test_a_note_that_is_no_time_is_ignored(tmp_path: Path, text: bytes) -> None:
     """What a power cut may leave."""
     assert noted(tmp_path, text) == 0
+
+
+def test_what_was_settled_is_found_by_the_next_run(tmp_path: Path) -> None:
+    assert DataDirectory(tmp_path).settled_ns() == 0
+    DataDirectory(tmp_path).note_times(YEAR_2026_NS + 9, YEAR_2026_NS)
+    assert (DataDirectory(tmp_path).latest_ns(), DataDirectory(tmp_path).settled_ns()) == (
+        YEAR_2026_NS + 9,
+        YEAR_2026_NS,
+    )
+
+
+@pytest.mark.parametrize("text", [b"", b"\0" * 19, b"-5", str(YEAR_2200_NS).encode(), b"1" * 10_000])
+def test_a_damaged_note_of_what_was_settled_says_that_nothing_was(tmp_path: Path, text: bytes) -> None:
+    """Then all that a crash left open is put through the store again: too much is harmless, too little is a loss."""
+    (tmp_path / "settled").write_bytes(text)
+    assert DataDirectory(tmp_path).settled_ns() == 0

@@ -7,11 +7,16 @@ from faults import suite
 from faults.behaviours import Answer
 from faults.bench import Bench
 from faults.cells import FAULTS, Fault, run_cell
+from faults.kills import Kills
+from faults.rounds import plan
 from faults.slow import run_slow
 from faults.table import Row
 from harness.sizes import IS_LONG, Measured
 
 pytestmark = pytest.mark.timeout(150, method="signal")
+
+#: The rounds of kills are these in every run, so that a failure is seen again.
+SEED = "short form"
 
 
 @pytest.fixture(scope="module")
@@ -38,6 +43,14 @@ def test_nothing_is_lost_and_nothing_flaps_beside_a_slow_influx(bench: Bench, me
     row = run_slow(bench, seconds=suite.SHORT_SLOW_SECONDS)
     measured(", ".join(row.remarks))
     check(row, measured)
+
+
+def test_nothing_that_was_acknowledged_or_recorded_is_lost_by_kills(bench: Bench, measured: Measured) -> None:
+    kills = Kills(bench)
+    kills.run_group([plan(SEED, number) for number in range(suite.SHORT_ROUNDS)])
+    for row in kills.rows():
+        measured(f"{row.fault}: {'; '.join(row.remarks)}")
+        check(row, measured)
 
 
 def test_the_suite_sees_what_a_lying_server_loses(bench: Bench) -> None:

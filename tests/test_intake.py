@@ -561,3 +561,48 @@ def test_too_many_names_are_warned_of_once_a_pod(caplog: pytest.LogCaptureFixtur
         bench.begin_batch()
     assert caplog.messages == ["pod a uses more than 2 names; further ones are refused (--max-names)"]
     assert bench.counts.invalid == 3
+
+
+# -- How far a connection is settled ----------------------------------------------------------------------------------
+
+
+def test_what_was_read_is_unsettled_from_its_reading_to_its_fate() -> None:
+    bench = Bench()
+    assert bench.intake.oldest_ns is None
+    bench.intake.receive(b"POD2x 1\n")
+    bench.now_ns += 1000
+    bench.intake.receive(b"POD2x 2\n")
+    assert bench.intake.oldest_ns == NOW_NS, "it is not decoded yet"
+    bench.begin_batch()
+    assert bench.intake.oldest_ns == NOW_NS
+    bench.now_ns += 1000
+    second = bench.receive(b"POD2x 3\n")
+    settle([second], Fate.STORED)
+    assert bench.intake.oldest_ns == NOW_NS, "the first is in flight still"
+    settle(bench.forwarded[:1], Fate.PENDING)
+    assert bench.intake.oldest_ns is None
+
+
+def test_what_is_refused_for_want_of_memory_is_settled() -> None:
+    bench = Bench(limit_bytes=1)
+    bench.receive(b"POD2x 1\n")
+    assert bench.counts.dropped == 1
+    assert bench.intake.oldest_ns is None
+
+
+def test_no_record_gets_a_time_before_what_is_unsettled() -> None:
+    """Though the pod's times run ahead of the clock: a second connection has used the next nanoseconds."""
+    bench = Bench()
+    bench.receive(b"POD2x 1\n" * 50)
+    other = bench.connect()
+    other.receive(b"POD2x 1\n")
+    assert other.oldest_ns == NOW_NS
+    bench.begin_batch()
+    assert bench.forwarded[-1].first_ns == other.oldest_ns == NOW_NS + 50
+
+
+def test_a_connection_that_has_ended_says_so() -> None:
+    bench = Bench()
+    assert not bench.intake.is_finished
+    bench.intake.finish()
+    assert bench.intake.is_finished

@@ -626,3 +626,40 @@ def test_a_batch_that_waits_for_the_disk_is_sent_when_influx_is_back(store: Stor
         assert store.wait_for(chunk) == [Fate.STORED]
     wait_in_hub(lambda: not store.worker.waiting, "the disk")
     assert (store.counts(), store.buffered()) == ({"stored": 2}, [])
+
+
+class TestWhatCanWait:
+    """`try_keep`: batches that nobody waits for."""
+
+    def kept(self, store: Store, chunk: Chunk) -> bool:
+        return store.manager.try_keep(Batch([chunk]))
+
+    def test_what_influx_takes_is_stored(self, store: Store) -> None:
+        chunk = store.chunk(points=3)
+        assert self.kept(store, chunk)
+        assert (chunk.fate, store.counts(), store.rows()) == (Fate.STORED, {"stored": 3}, [])
+
+    def test_what_influx_does_not_take_is_pending(self, store: Store) -> None:
+        store.influx.error = AWAY
+        first, second = store.chunk(points=3), store.chunk(points=2)
+        assert self.kept(store, first) and self.kept(store, second)
+        assert (first.fate, second.fate, store.counts()) == (Fate.PENDING, Fate.PENDING, {"pending": 5})
+        assert store.buffered() == text_of(first, second)
+        assert len(store.influx.calls) == 1, "in an outage InfluxDB is not asked"
+
+    def test_what_influx_will_never_take_is_left_to_be_sifted(self, store: Store) -> None:
+        store.influx.find_fault = lambda line: "no"
+        assert self.kept(store, store.chunk())
+        assert store.rows() == []
+        assert store.worker.run(store.buffer.rejected) is not None
+
+    def test_what_neither_takes_stays_in_flight_until_one_does(self, store: Store) -> None:
+        """Never dropped, and no reason to say that live points are."""
+        store.influx.error, store.disk.free_bytes = AWAY, 0
+        chunk = store.chunk(points=3)
+        batch = Batch([chunk])
+        assert not store.manager.try_keep(batch)
+        assert (chunk.fate, store.counts(), store.manager.is_dropping) == (Fate.IN_FLIGHT, {"in_flight": 3}, False)
+        store.disk.free_bytes = 2**40
+        assert store.manager.try_keep(batch)
+        assert (chunk.fate, store.counts()) == (Fate.PENDING, {"pending": 3})

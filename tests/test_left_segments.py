@@ -1,0 +1,82 @@
+"""What a crash leaves of the recordings: found without reading it, closed where its last whole row ends."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from ods import left_segments
+from ods.left_segments import FAT_NS, close_left, left_behind
+from ods.recording import segment_name
+
+SECOND_NS = 1_000_000_000
+NOW_NS = 1_790_000_000 * SECOND_NS
+HEADER = b"time_ns,name,value\n"
+
+
+def made(folder: Path, begin_ns: int, state: str, *, last_ns: int = 0, data: bytes = HEADER) -> Path:
+    path = folder / "a" / (segment_name(begin_ns, "data") + state)
+    path.parent.mkdir(exist_ok=True)
+    path.write_bytes(data)
+    os.utime(path, ns=(last_ns or begin_ns, last_ns or begin_ns))
+    return path
+
+
+def test_every_segment_that_was_left_open_is_found(tmp_path: Path) -> None:
+    """Whatever its name says: the clock may have gone back."""
+    left = [made(tmp_path, NOW_NS + hours * 3600 * SECOND_NS, ".open") for hours in (-1000, 0, 1000)]
+    assert left_behind(tmp_path, NOW_NS, NOW_NS) == left
+    assert left_behind(tmp_path, 0, NOW_NS) == left
+
+
+@pytest.mark.parametrize("state", ["", ".gz"])
+def test_a_closed_segment_is_found_where_its_last_row_may_be_unsettled(tmp_path: Path, state: str) -> None:
+    settled_ns = NOW_NS - 60 * SECOND_NS
+    made(tmp_path, settled_ns - 100 * SECOND_NS, state, last_ns=settled_ns - FAT_NS)
+    late = made(tmp_path, settled_ns - 99 * SECOND_NS, state, last_ns=settled_ns)
+    made(tmp_path, NOW_NS, state, last_ns=NOW_NS + 1)  # of this run
+    assert left_behind(tmp_path, settled_ns, NOW_NS) == [late]
+    assert left_behind(tmp_path, 0, NOW_NS) == [], "without a note all of history would be put through again"
+
+
+def test_of_days_of_recordings_few_are_looked_at(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Their names tell enough."""
+    for hour in range(3, 30):
+        made(tmp_path, NOW_NS - hour * 3600 * SECOND_NS, ".gz", last_ns=NOW_NS + 1)
+    assert left_behind(tmp_path, NOW_NS, NOW_NS + 1) == []
+
+
+def test_what_is_no_segment_is_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "a").mkdir()
+    for name in ("notes.csv", "x.csv.gz", "a.csv.gz.part"):
+        (tmp_path / "a" / name).touch()
+    assert left_behind(tmp_path, 1, NOW_NS) == []
+    assert left_behind(tmp_path / "missing", 1, NOW_NS) == []
+
+
+@pytest.mark.parametrize("block_bytes", [1, 7, 64 * 1024])
+@pytest.mark.parametrize("torn", [b"", b"2,x", b"\0" * 100])
+def test_a_segment_is_closed_after_its_last_whole_row(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, torn: bytes, block_bytes: int
+) -> None:
+    monkeypatch.setattr(left_segments, "BLOCK_BYTES", block_bytes)
+    path = made(tmp_path, NOW_NS, ".open", data=HEADER + b"1,x,1\n" + torn)
+    closed = close_left(path, NOW_NS + 5)
+    assert closed == path.with_suffix("") and not path.exists()
+    assert closed.read_bytes() == HEADER + b"1,x,1\n"
+    assert closed.stat().st_mtime_ns == NOW_NS + 5
+
+
+@pytest.mark.parametrize("data", [b"", b"time_ns,na"])
+def test_one_that_was_only_begun_is_taken_away(tmp_path: Path, data: bytes) -> None:
+    """Nothing was recorded in it, and no reader of CSV takes it."""
+    path = made(tmp_path, NOW_NS, ".open", data=data)
+    assert close_left(path, NOW_NS) is None
+    assert not list(path.parent.iterdir())
+
+
+def test_one_that_holds_nothing_readable_is_left_as_it_is(tmp_path: Path) -> None:
+    path = made(tmp_path, NOW_NS, ".open", data=bytes(10_000))
+    with pytest.raises(OSError, match="holds no row"):
+        close_left(path, NOW_NS)
+    assert path.read_bytes() == bytes(10_000)

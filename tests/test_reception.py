@@ -1,0 +1,84 @@
+"""The door: who is there, and how far what they sent is settled."""
+
+import gc
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from ods.admission import Admission
+from ods.chunk import Chunk, settle
+from ods.clock import Clock
+from ods.intake import Intake
+from ods.ledger import Fate, Ledger
+from ods.pods import Pods
+from ods.reception import Reception
+
+NOW_NS = 1_790_000_000_000_000_000
+
+
+class Door:
+    """A reception, with what it passes on in the test's hands."""
+
+    def __init__(self) -> None:
+        self.now_ns = NOW_NS
+        self.forwarded: list[Chunk] = []
+        self.flushes: list[Any] = []
+        self.reception = Reception(
+            pods=Pods({}, max_names=10),
+            clock=Clock(wall_ns=lambda: self.now_ns, monotonic_ns=lambda: self.now_ns),
+            ledger=Ledger(),
+            admission=Admission(),
+            batcher=SimpleNamespace(  # type: ignore[arg-type]
+                put=self.forwarded.append, expect=lambda flush, *, urgent: self.flushes.append(flush)
+            ),
+            recorder=SimpleNamespace(submit=lambda chunks: None),  # type: ignore[arg-type]
+            events=SimpleNamespace(emit=lambda *event: b""),  # type: ignore[arg-type]
+        )
+
+    def enter(self, address: str) -> Intake:
+        connection: Any = SimpleNamespace(prepare=lambda on_dropped: None, reply=lambda replies: None)
+        return self.reception.enter(address, connection)
+
+    def begin_batch(self) -> Chunk:
+        """Decode what was read; returns the last chunk of it."""
+        for flush in self.flushes:
+            flush()
+        self.flushes.clear()
+        return self.forwarded[-1]
+
+
+@pytest.fixture
+def door() -> Door:
+    return Door()
+
+
+def test_the_oldest_is_that_of_all_pods(door: Door) -> None:
+    assert door.reception.oldest_ns() is None
+    first, second = door.enter("10.0.0.1"), door.enter("10.0.0.2")
+    assert door.reception.oldest_ns() is None, "they have sent nothing"
+    first.receive(b"POD2x 1\n")
+    door.now_ns += 1000
+    second.receive(b"POD2x 1\n")
+    assert door.reception.oldest_ns() == NOW_NS
+    chunk = door.begin_batch()
+    settle(door.forwarded[:1], Fate.STORED)
+    assert door.reception.oldest_ns() == NOW_NS + 1000
+    settle([chunk], Fate.PENDING)
+    assert door.reception.oldest_ns() is None
+
+
+def test_what_a_pod_that_is_gone_has_left_in_flight_counts_until_it_is_settled(door: Door) -> None:
+    """Nobody else may hold on to its connection by then, nor to its batch where ODS is stopped in the middle."""
+    intake = door.enter("10.0.0.1")
+    intake.receive(b"POD2x 1\n")
+    intake.finish()
+    chunk = door.forwarded.pop()
+    door.reception.leave("10.0.0.1", "closed by the pod")
+    del intake
+    door.flushes.clear()
+    gc.collect()
+    assert door.reception.oldest_ns() == NOW_NS
+    settle([chunk], Fate.STORED)
+    assert door.reception.oldest_ns() is None
+    assert not door.reception._intakes, "those that are done are forgotten"
