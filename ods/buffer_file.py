@@ -306,7 +306,11 @@ class BufferFile:
 
     def _prepare(self, db: Database) -> Database:
         # auto_vacuum counts only before the first table; WAL is a property of the file, the others of the connection.
+        # By the application id a log is known to be the file's own: it has to be in the file before there is a log.
+        is_new = not self.path.exists() or not self.path.stat().st_size
         db.execute("PRAGMA auto_vacuum = INCREMENTAL")
+        if is_new:
+            db.execute(f"PRAGMA application_id = {random.randrange(1, 2**31)}")
         db.execute("PRAGMA journal_mode = WAL").fetchall()
         db.execute("PRAGMA synchronous = FULL")
         db.execute("PRAGMA journal_size_limit = 4194304")
@@ -314,8 +318,7 @@ class BufferFile:
         if version == 0 and not db.table_names():
             # Ids go on after a file that was moved aside: a late delete must not hit a row of the new one.
             first = f"INSERT INTO sqlite_sequence VALUES ('batches', {self._highest_id});"
-            own = f"PRAGMA application_id = {random.randrange(1, 2**31)};PRAGMA user_version = {SCHEMA_VERSION};"
-            db.conn.executescript(f"BEGIN;{_SCHEMA}{first}{own}COMMIT;")
+            db.conn.executescript(f"BEGIN;{_SCHEMA}{first}PRAGMA user_version = {SCHEMA_VERSION};COMMIT;")
         elif version != SCHEMA_VERSION:
             raise sqlite3.DatabaseError(f"its schema has version {version}, this ODS knows {SCHEMA_VERSION}")
         return db

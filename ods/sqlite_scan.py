@@ -4,7 +4,7 @@ A drained row's page goes to the free list, often with the row still in it. Brin
 is sent again overwrites itself) but wastes time, while leaving out a live one is a loss. So a leaf is left out only
 where three kinds of page agree, none of which can make the others lie:
 
-- its entry in the pointer map says free, and all other entries of that map page make sense;
+- its entry in the pointer map says free;
 - a trunk of the free list names it, all of whose entries the pointer map calls free;
 - no interior page that is in use points to it.
 
@@ -22,8 +22,6 @@ from ods.sqlite_pages import (
     MAP_BTREE,
     MAP_ENTRY_BYTES,
     MAP_FREE,
-    MAP_OVERFLOW,
-    MAP_OVERFLOW_NEXT,
     MAP_ROOT,
     TABLE_INTERIOR,
     TABLE_LEAF,
@@ -34,7 +32,8 @@ from ods.sqlite_pages import (
 
 #: What is known of a page.
 _MAPPED_FREE, _MAPPED_BTREE, _LISTED, _IS_CHILD = 1, 2, 4, 8
-_MARKS = {MAP_FREE: _MAPPED_FREE, MAP_ROOT: _MAPPED_BTREE, MAP_BTREE: _MAPPED_BTREE}
+#: By what the pointer map says, and whether it names no parent.
+_MARKS = {(MAP_FREE, True): _MAPPED_FREE, (MAP_ROOT, True): _MAPPED_BTREE, (MAP_BTREE, False): _MAPPED_BTREE}
 #: How a leaf is packed into one integer that sorts by its first row: beside 2.6 million pages, objects are too large.
 _ID_SHIFT, _IMAGE_SHIFT = 64, 33
 _NUMBER_MASK = 2**32 - 1
@@ -135,14 +134,8 @@ class Scan:
             image = self._file.image_of(number, self._file.truth)
             if image is None:
                 continue
-            covered = min(self._map_step - 1, len(self._marks) - 1 - number)  # what is behind the end is out of date
+            covered = max(0, min(self._map_step - 1, len(self._marks) - 1 - number))  # behind the end it is out of date
             data = self._file.read(number, image)[: covered * MAP_ENTRY_BYTES]
-            entries = list(struct.iter_unpack(">BI", data))
-            if all(self._is_sensible(kind, parent) for kind, parent in entries):
-                self._map_images[number] = image
-                self._marks[number + 1 : number + 1 + covered] = bytes(_MARKS.get(kind, 0) for kind, _ in entries)
-
-    def _is_sensible(self, kind: int, parent: int) -> bool:
-        if kind in (MAP_OVERFLOW, MAP_OVERFLOW_NEXT, MAP_BTREE):
-            return 0 < parent < len(self._marks)
-        return parent == 0 and kind <= MAP_FREE
+            marks = (_MARKS.get((kind, not parent), 0) for kind, parent in struct.iter_unpack(">BI", data))
+            self._marks[number + 1 : number + 1 + covered] = bytes(marks)
+            self._map_images[number] = image

@@ -939,3 +939,16 @@ def test_the_newest_of_the_quarantine_are_told_by_pod_and_time(buffer: Buffer) -
     assert row is not None
     buffer.quarantine(row, [BadLine("a", time_ns, f"x,pod=a value=1 {time_ns}", "no", 1) for time_ns in (3, 9, 7)])
     assert buffer.newest_quarantined(5) == [("a", 9), ("a", 7)]
+
+
+def test_a_log_that_belongs_to_another_buffer_is_told_from_its_own(path: Path) -> None:
+    """Each file has an id of its own from its first byte on, before there is a log."""
+    own_ids = set()
+    for name in ("one.db", "other.db"):
+        buffer = made(path.with_name(name))
+        buffer.open()
+        own_ids.add(path.with_name(name).read_bytes()[68:72])
+        assert buffer.file.if_open is not None
+        assert buffer.file.if_open.execute("PRAGMA auto_vacuum").fetchone() == (2,)
+        buffer.close()
+    assert len(own_ids) == 2 and b"\0\0\0\0" not in own_ids
