@@ -18,27 +18,33 @@ Every method may wait for the disk, and all must be called on one thread (`ods.w
 """
 
 import json
-import logging
-import zlib
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from sqlite_utils import Database
 
 from ods import failpoints
-from ods.buffer_file import SCHEMA_VERSION, BufferFile, Damaged, damage, measured, pragma, totals_of
+from ods.buffer_file import BufferFile, Damaged
+from ods.buffer_tables import SCHEMA_VERSION, measured, pragma, totals_of
 from ods.disk import Disk
 from ods.errors import BufferFull, BufferUnavailable
-from ods.line_protocol import is_event
+from ods.rows import (
+    COLUMNS,
+    UNREADABLE,
+    BadLine,
+    NewRow,
+    Nonsense,
+    QuarantinedLine,
+    Row,
+    compressed,
+    counts_of,
+    row_of,
+    values_of,
+)
 from ods.saved import Saved, SavedBatch
 
-log = logging.getLogger(__name__)
-
-#: zlib's level: on telemetry, 6 gains a tenth of the size over 3 and takes twice its time.
-COMPRESSION_LEVEL = 3
 #: Pages given back to the file system at a time, so that commits do not wait for long. One is 4 KiB.
 VACUUM_PAGES = 2000
 
@@ -52,94 +58,11 @@ JOINED_ROWS = 500
 NEWEST_ROWS = 2000
 NEWEST_BYTES = 16 * 1024 * 1024
 NEWEST_QUARANTINED = 10_000
-#: The reason of a row that is quarantined as it is, because it cannot be read.
-UNREADABLE = "checksum"
-
-
-@dataclass(frozen=True, slots=True)
-class Row:
-    """A committed batch."""
-
-    id: int
-    database: str
-    points: int
-    pods: Mapping[str, int]
-    first_ns: int
-    rejected: str | None
-    checksum: int
-    payload: bytes
-    #: The counts by pod as they were committed.
-    pods_json: str
-
-    @property
-    def is_sound(self) -> bool:
-        """Whether the row is what was committed; earlier versions of ODS summed up the payload alone."""
-        whole = _checksum(self.database, self.points, self.pods_json, self.first_ns, self.payload)
-        return self.checksum in (whole, zlib.crc32(self.payload))
-
-    def lines(self) -> list[str]:
-        """The lines of the payload, without their newlines. Raises ValueError when they are not what was committed.
-
-        They have a checksum of their own (gzip's): they may be sound where the row is not.
-        """
-        try:
-            return zlib.decompress(self.payload, 31).decode().removesuffix("\n").split("\n")
-        except zlib.error as error:
-            raise ValueError(str(error)) from error
-
 
 _INSERT = """
 INSERT INTO batches (database, points, pods, first_ns, rejected, checksum, payload) VALUES (?, ?, ?, ?, ?, ?, ?)
 """
 _INSERT_QUARANTINED = "INSERT INTO quarantine (database, pod, time_ns, line, reason) VALUES (?, ?, ?, ?, ?)"
-
-
-@dataclass(frozen=True, slots=True)
-class BadLine:
-    """A line that InfluxDB will never take; `points` is 0 for one of ODS's own events."""
-
-    pod: str
-    time_ns: int
-    line: str
-    reason: str
-    points: int
-
-
-@dataclass(frozen=True, slots=True)
-class QuarantinedLine:
-    """A line in the quarantine; an unreadable one is a whole row: its payload in hexadecimal, its points by pod."""
-
-    id: int
-    database: str
-    pod: str
-    time_ns: int
-    line: str
-    reason: str
-
-    @property
-    def is_unreadable(self) -> bool:
-        """Whether it stands for a row whose lines are not known."""
-        return self.reason == UNREADABLE
-
-    @property
-    def points(self) -> dict[str, int]:
-        """Its points by pod. One that was saved from a damaged file may not tell them: it counts as one."""
-        if not self.is_unreadable:
-            return {self.pod: int(not is_event(self.line))}
-        try:
-            return {str(pod): int(points) for pod, points in json.loads(self.pod).items()}
-        except (ValueError, TypeError, AttributeError):
-            return {self.pod: 1}
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class NewRow:
-    """A batch that is about to be committed."""
-
-    lines: bytes
-    database: str
-    pods: Mapping[str, int]
-    first_ns: int
 
 
 class Buffer:
@@ -201,7 +124,7 @@ class Buffer:
 
         A claimed row is not given out by `oldest` before it is released.
         """
-        row = _values(database, pods, first_ns, rejected, _compressed(lines))
+        row = values_of(database, pods, first_ns, rejected, compressed(lines))
         try:
             row_id = self._append(row, pods)
         except Damaged:
@@ -281,7 +204,7 @@ class Buffer:
         with self.file.transaction() as (db, totals):
             for row_id in ids:
                 for (pods,) in db.execute("DELETE FROM batches WHERE id = ? RETURNING pods", (row_id,)).fetchall():
-                    deleted.update(_counts(pods))
+                    deleted.update(counts_of(pods))
             totals.add("pending", deleted, sign=-1)
         self._measure()
         return deleted
@@ -302,7 +225,7 @@ class Buffer:
         with self.file.reading() as db:
             waiting = sum(totals_of(db)["pending"].values())
             if waiting and not db.execute("SELECT EXISTS (SELECT 1 FROM batches)").fetchone()[0]:
-                raise damage(f"{waiting} points should wait in it, and no row is left")
+                raise Nonsense(f"{waiting} points should wait in it, and no row is left")
 
     def to_rescue(self) -> list[Path]:
         """Damaged files whose rows are not all brought over yet. Raises OSError too."""
@@ -325,7 +248,7 @@ class Buffer:
             for row in rows:
                 if isinstance(row, SavedBatch):
                     database = row.database or self._database
-                    db.execute(_INSERT, _values(database, row.pods, row.first_ns, row.rejected, row.payload))
+                    db.execute(_INSERT, values_of(database, row.pods, row.first_ns, row.rejected, row.payload))
                     restored["pending"].update(row.pods)
                 else:
                     db.execute(_INSERT_QUARANTINED, (row.database, row.pod, row.time_ns, row.line, row.reason))
@@ -383,7 +306,9 @@ class Buffer:
         points: Counter[str] = Counter()
         for line in lines:
             points.update(line.points)
-        rows = [(_values(new.database, new.pods, new.first_ns, None, _compressed(new.lines)), new.pods) for new in into]
+        rows = [
+            (values_of(new.database, new.pods, new.first_ns, None, compressed(new.lines)), new.pods) for new in into
+        ]
         with self.file.taking_out(lines[0].id, points, is_dropped=not rows) as (db, totals):
             db.conn.executemany("DELETE FROM quarantine WHERE id = ?", [(line.id,) for line in lines])
             totals.add("quarantined", points, sign=-1)
@@ -440,34 +365,6 @@ def _note_rescue(db: Database, path: Path, position: int, *, is_finished: bool =
     db.execute("INSERT OR REPLACE INTO rescues VALUES (?, ?, ?)", (path.name, position, is_finished))
 
 
-def _compressed(lines: bytes) -> bytes:
-    packer = zlib.compressobj(COMPRESSION_LEVEL, zlib.DEFLATED, 31)
-    return packer.compress(lines) + packer.flush()
-
-
 def _rows(db: Database, where: str) -> Iterable[Row]:
-    columns = "id, database, points, pods, first_ns, rejected, checksum, payload"
-    for values in db.execute(f"SELECT {columns} FROM batches WHERE {where}"):
-        row_id, database, points, pods, first_ns, rejected, checksum, payload = values
-        yield Row(row_id, database, points, _counts(pods), first_ns, rejected, checksum, payload, pods)
-
-
-def _counts(pods: str) -> dict[str, int]:
-    """Points by pod, from a row."""
-    try:
-        counts = json.loads(pods)
-        return {str(pod): int(points) for pod, points in counts.items()}
-    except (ValueError, TypeError, AttributeError) as error:
-        raise damage(f"the counts of a row cannot be read: {error}") from error
-
-
-def _values(
-    database: str, pods: Mapping[str, int], first_ns: int, rejected: str | None, payload: bytes
-) -> tuple[Any, ...]:
-    points, pods_json = sum(pods.values()), json.dumps(pods)
-    checksum = _checksum(database, points, pods_json, first_ns, payload)
-    return database, points, pods_json, first_ns, rejected, checksum, payload
-
-
-def _checksum(database: str, points: int, pods_json: str, first_ns: int, payload: bytes) -> int:
-    return zlib.crc32(payload, zlib.crc32(f"{database}\0{points}\0{pods_json}\0{first_ns}".encode()))
+    for values in db.execute(f"SELECT {COLUMNS} FROM batches WHERE {where}"):
+        yield row_of(values)

@@ -12,7 +12,6 @@ Every method may wait for the disk, and all must be called on one thread (`ods.w
 """
 
 import itertools
-import json
 import logging
 import random
 import sqlite3
@@ -22,18 +21,17 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from sqlite_utils import Database
 
+from ods.buffer_tables import SCHEMA, SCHEMA_VERSION, Totals, copy, highest_id, no_points, pragma, totals_of
 from ods.damage import Trouble, damage_of
 from ods.disk import read_through
 from ods.errors import BufferFull, BufferUnavailable
+from ods.rows import Nonsense, counts_of
 
 log = logging.getLogger(__name__)
 
-#: Written into the file; a file with another version is not touched.
-SCHEMA_VERSION = 1
 #: How long to wait before an unusable file is opened again. Seconds.
 REOPEN_SECONDS = 1.0
 
@@ -49,50 +47,9 @@ ASIDE = ".damaged-"
 #: Stands for SQLite's name of an error that ODS itself raised.
 _FOREIGN = "FOREIGN"
 
-_SCHEMA = """
-CREATE TABLE batches (
-    id INTEGER PRIMARY KEY AUTOINCREMENT, -- never used twice, so that a late delete cannot hit a newer row
-    database TEXT NOT NULL,
-    points INTEGER NOT NULL,
-    pods TEXT NOT NULL,       -- JSON: points by pod
-    first_ns INTEGER NOT NULL,
-    rejected TEXT,            -- why InfluxDB refused some of its lines; NULL while it has not
-    checksum INTEGER NOT NULL,
-    payload BLOB NOT NULL
-);
-CREATE INDEX rejected_batches ON batches (id) WHERE rejected IS NOT NULL;
-CREATE TABLE quarantine (
-    id INTEGER PRIMARY KEY AUTOINCREMENT,
-    database TEXT NOT NULL,
-    pod TEXT NOT NULL,
-    time_ns INTEGER,
-    line TEXT NOT NULL,
-    reason TEXT NOT NULL
-);
-CREATE TABLE totals (fate TEXT NOT NULL, pod TEXT NOT NULL, points INTEGER NOT NULL, PRIMARY KEY (fate, pod));
-"""
-
 
 class Damaged(BufferUnavailable):
     """The file was damaged, and is moved aside; the next call begins a new one."""
-
-
-class Totals:
-    """The totals, as a transaction changes them."""
-
-    def __init__(self, db: Database) -> None:
-        self._db = db
-        self.changed = no_points()
-
-    def add(self, fate: str, pods: Mapping[str, int], *, sign: int = 1) -> None:
-        """Add points of this fate (`pending`, `quarantined`), or with `sign` -1 take them off."""
-        self._db.conn.executemany(
-            "INSERT INTO totals VALUES (?, ?, ?)"
-            " ON CONFLICT (fate, pod) DO UPDATE SET points = points + excluded.points",
-            [(fate, pod, sign * points) for pod, points in pods.items()],
-        )
-        for pod, points in pods.items():
-            self.changed[fate][pod] += sign * points
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,8 +99,8 @@ class BufferFile:
             with self._usable().atomic() as db:
                 totals = Totals(db)
                 yield db, totals
-                highest_id = _highest_id(db)
-            self._highest_id = max(self._highest_id, highest_id)
+                last_id = highest_id(db)
+            self._highest_id = max(self._highest_id, last_id)
             for fate, changed in totals.changed.items():
                 self._known[fate].update(changed)
 
@@ -154,7 +111,7 @@ class BufferFile:
         """A transaction in which lines leave the quarantine, this one among them, for good or for new rows."""
         with self.transaction() as (db, totals):
             yield db, totals
-            self._taken_out = _TakenOut(line_id, points, _highest_id(db), is_dropped)
+            self._taken_out = _TakenOut(line_id, points, highest_id(db), is_dropped)
         self._taken_out = None
 
     @property
@@ -194,7 +151,7 @@ class BufferFile:
                 self._check_before_opening()
             try:
                 self._db = self._connect()
-            except sqlite3.DatabaseError as error:
+            except (sqlite3.DatabaseError, Nonsense) as error:
                 if not _is_damage(error) and "no such table" not in str(error):
                     raise
                 self.move_aside(error)
@@ -209,7 +166,7 @@ class BufferFile:
         if found is not None and found.trouble is Trouble.UNREADABLE:
             raise BufferUnavailable(f"{self.path}: {found.words}")
         if found is not None:
-            self.move_aside(damage(found.words))
+            self.move_aside(Nonsense(found.words))
 
     def _leave_lost_file(self, lost: Database) -> None:
         """The file was deleted or replaced, or its disk taken away: save what it holds into the one in its place.
@@ -224,7 +181,7 @@ class BufferFile:
         try:
             self._db = self._connect()
             with self.transaction() as (db, totals):
-                saved = _copy(lost, db, totals)
+                saved = copy(lost, db, totals)
                 totals.add("quarantined", known["quarantined"])
         except (sqlite3.Error, OSError, BufferUnavailable) as error:
             if self._db is not lost:
@@ -252,7 +209,7 @@ class BufferFile:
                 self._settle_taking_out(db)
                 self._settle_doubts(db)
             found = totals_of(db)
-            self._highest_id = max(self._highest_id, _highest_id(db))
+            self._highest_id = max(self._highest_id, highest_id(db))
         except BaseException:
             connection.close()
             raise
@@ -284,7 +241,7 @@ class BufferFile:
                 totals = Totals(db)
                 for row_id, pods in doubtful:
                     db.execute("DELETE FROM batches WHERE id = ?", (row_id,))
-                    totals.add("pending", json.loads(pods), sign=-1)
+                    totals.add("pending", counts_of(pods), sign=-1)
         found = no_points()
         for fate, points in totals_of(db).items():
             found[fate].update(points)
@@ -318,7 +275,7 @@ class BufferFile:
         if version == 0 and not db.table_names():
             # Ids go on after a file that was moved aside: a late delete must not hit a row of the new one.
             first = f"INSERT INTO sqlite_sequence VALUES ('batches', {self._highest_id});"
-            db.conn.executescript(f"BEGIN;{_SCHEMA}{first}PRAGMA user_version = {SCHEMA_VERSION};COMMIT;")
+            db.conn.executescript(f"BEGIN;{SCHEMA}{first}PRAGMA user_version = {SCHEMA_VERSION};COMMIT;")
         elif version != SCHEMA_VERSION:
             raise sqlite3.DatabaseError(f"its schema has version {version}, this ODS knows {SCHEMA_VERSION}")
         return db
@@ -371,7 +328,7 @@ class BufferFile:
         """Turns SQLite's errors into those of ODS; after one that concerns the file, it is opened afresh."""
         try:
             yield
-        except sqlite3.Error as error:
+        except (sqlite3.Error, Nonsense) as error:
             reason = f"{self.path}: {error}"
             if getattr(error, "sqlite_errorname", "") == "SQLITE_FULL":
                 raise BufferFull(reason) from error
@@ -382,48 +339,10 @@ class BufferFile:
             raise Damaged(reason) from error
 
 
-def damage(reason: str) -> sqlite3.DatabaseError:
-    """What to raise where ODS itself finds that the file cannot be as it was written."""
-    return sqlite3.DatabaseError(reason)
-
-
-def measured(db: Database | None) -> tuple[int, int, int | None] | None:
-    """Free pages, bytes in use, and the reception time of the oldest row; None where they cannot be had."""
-    if db is None:
-        return None
-    try:
-        free_pages = pragma(db, "freelist_count")
-        used_bytes = (pragma(db, "page_count") - free_pages) * pragma(db, "page_size")
-        oldest = db.execute("SELECT first_ns FROM batches ORDER BY id LIMIT 1").fetchone()
-    except sqlite3.Error as error:
-        log.debug("buffer: %s", error)
-        return None
-    return free_pages, used_bytes, oldest[0] if oldest else None
-
-
-def _is_damage(error: sqlite3.Error) -> bool:
+def _is_damage(error: Exception) -> bool:
     """Whether the file itself is at fault: damaged, of another make, or of another version of ODS."""
-    name = getattr(error, "sqlite_errorname", _FOREIGN)
+    name = getattr(error, "sqlite_errorname", _FOREIGN)  # Nonsense and the refusal of another version have none
     return name.startswith(("SQLITE_CORRUPT", "SQLITE_NOTADB", _FOREIGN))
-
-
-def totals_of(db: Database) -> dict[str, dict[str, int]]:
-    """Points by fate and pod."""
-    totals: dict[str, dict[str, int]] = {"pending": {}, "quarantined": {}}
-    for fate, pod, points in db.execute("SELECT fate, pod, points FROM totals WHERE points > 0"):
-        totals[fate][pod] = points
-    return totals
-
-
-def pragma(db: Database, name: str) -> int:
-    """The value of a pragma that is a number."""
-    value: int = db.execute(f"PRAGMA {name}").fetchone()[0]
-    return value
-
-
-def no_points() -> dict[str, Counter[str]]:
-    """By fate and pod."""
-    return {"pending": Counter(), "quarantined": Counter(), "stored": Counter(), "dropped": Counter()}
 
 
 def _file_at(path: Path) -> tuple[int, int] | None:
@@ -433,32 +352,3 @@ def _file_at(path: Path) -> tuple[int, int] | None:
     except OSError:
         return None
     return status.st_dev, status.st_ino
-
-
-def _copy(lost: Database, db: Database, totals: Totals) -> Counter[str]:
-    """Copy what can be read of a buffer into another one, under new ids, for a late delete must not hit another row.
-
-    Returns the points that wait, by pod.
-    """
-    saved: Counter[str] = Counter()
-    columns = "database, points, pods, first_ns, rejected, checksum, payload"
-    for row in _readable(lost, f"SELECT {columns} FROM batches ORDER BY id"):
-        db.execute(f"INSERT INTO batches ({columns}) VALUES (?, ?, ?, ?, ?, ?, ?)", row)
-        saved.update(json.loads(row[2]))
-    columns = "database, pod, time_ns, line, reason"
-    for row in _readable(lost, f"SELECT {columns} FROM quarantine ORDER BY id"):
-        db.execute(f"INSERT INTO quarantine ({columns}) VALUES (?, ?, ?, ?, ?)", row)
-    totals.add("pending", saved)
-    return saved
-
-
-def _readable(lost: Database, query: str) -> Iterator[tuple[Any, ...]]:
-    try:
-        yield from lost.execute(query)
-    except sqlite3.Error as error:
-        log.debug("buffer: %s", error)
-
-
-def _highest_id(db: Database) -> int:
-    (highest_id,) = db.execute("SELECT max(seq) FROM sqlite_sequence WHERE name = 'batches'").fetchone()
-    return highest_id or 0

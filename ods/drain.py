@@ -14,11 +14,12 @@ from gevent.event import AsyncResult, Event
 
 from ods import failpoints
 from ods.availability import Availability
-from ods.buffer import Buffer, Row
+from ods.buffer import Buffer
 from ods.drain_progress import DrainProgress
 from ods.errors import BufferUnavailable, InfluxError, Rejected, Suspect, Unavailable
 from ods.influx import WRITE_SECONDS, Influx
 from ods.ledger import Fate, Ledger
+from ods.rows import Row
 from ods.sift import Sifter
 from ods.supervisor import Supervisor
 from ods.worker import Worker

@@ -14,8 +14,9 @@ from itertools import groupby
 from typing import Any
 from urllib.parse import parse_qsl, urlencode
 
-from ods.buffer import Buffer, NewRow, QuarantinedLine
+from ods.buffer import Buffer
 from ods.line_protocol import is_own, name_of, pod_of, time_of, value_of
+from ods.rows import NewRow, QuarantinedLine
 
 #: A page is read up to so many lines, and about so many bytes of them.
 PAGE_LINES = 2000

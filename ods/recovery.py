@@ -19,7 +19,7 @@ import gevent
 from gevent.event import AsyncResult
 
 from ods.batch import Batch
-from ods.buffer import Buffer, Row
+from ods.buffer import Buffer
 from ods.chunk import Chunk
 from ods.encoder import encode
 from ods.errors import BufferUnavailable
@@ -31,6 +31,7 @@ from ods.pods import Pods
 from ods.recorder import Recorder
 from ods.recording import Row as RecordedRow
 from ods.recording import pod_of_folder, points_of, segment_begin
+from ods.rows import Row
 from ods.segments import OPEN
 from ods.store import StoreManager
 from ods.supervisor import Supervisor

@@ -8,6 +8,7 @@ import logging
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from itertools import groupby
 from typing import Any
 
@@ -15,11 +16,12 @@ import gevent
 from gevent.event import Event
 
 from ods.availability import Availability
-from ods.buffer import BadLine, Buffer, Row
+from ods.buffer import Buffer
 from ods.errors import BufferUnavailable, Rejected, Suspect, Unavailable
 from ods.influx import Influx
 from ods.ledger import Fate, Ledger
 from ods.line_protocol import is_event, is_own, pod_of, series_of, time_of
+from ods.rows import BadLine, Row
 from ods.supervisor import Supervisor
 from ods.worker import Worker
 
@@ -195,6 +197,9 @@ class Sifter:
             self._worker.run(self._buffer.set_aside, row)
             self._ledger.move(row.pods, Fate.PENDING, Fate.QUARANTINED)
             return
+        if not row.is_sound:  # nor may its counts be right
+            counted = Counter(pod_of(line) for line in lines if is_own(line) and not is_event(line))
+            row = replace(row, pods=counted, points=counted.total())
         own = [line for line in lines if is_own(line)]
         found = find_bad_lines(own, write, self._known_bad)
         if found and len(found) == len(own):

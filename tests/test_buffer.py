@@ -20,8 +20,9 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 import ods.buffer
 import ods.buffer_file
-from ods.buffer import BadLine, Buffer, NewRow, QuarantinedLine, Row
+from ods.buffer import Buffer
 from ods.errors import BufferFull, BufferUnavailable
+from ods.rows import BadLine, NewRow, QuarantinedLine, Row
 
 #: What the buffer's files together may have when nothing is in them. Bytes.
 EMPTY_BYTES = 1_000_000
@@ -952,3 +953,33 @@ def test_a_log_that_belongs_to_another_buffer_is_told_from_its_own(path: Path) -
         assert buffer.file.if_open.execute("PRAGMA auto_vacuum").fetchone() == (2,)
         buffer.close()
     assert len(own_ids) == 2 and b"\0\0\0\0" not in own_ids
+
+
+@pytest.mark.parametrize(
+    "harm",
+    [
+        "UPDATE batches SET points = 'many'",
+        "UPDATE batches SET pods = '{'",
+        "UPDATE batches SET pods = '[1]'",
+        "UPDATE batches SET first_ns = 'then'",
+        "UPDATE batches SET payload = 'text'",
+        "UPDATE totals SET fate = 'pendinf'",
+        "UPDATE totals SET points = 'many'",
+        "UPDATE totals SET points = 0",
+    ],
+)
+def test_what_cannot_have_been_written_is_damage(path: Path, monkeypatch: pytest.MonkeyPatch, harm: str) -> None:
+    """SQLite believes whatever a page says; nothing but BufferUnavailable comes of it, and the file is moved aside."""
+    monkeypatch.setattr(ods.buffer_file, "REOPEN_SECONDS", 0.0)
+    first = made(path)
+    first.open()
+    row_id = append(first)
+    first.close()
+    with contextlib.closing(sqlite3.connect(path)) as db, db:
+        db.execute(harm)
+    buffer = made(path)
+    for call in (buffer.open, lambda: ids_of(buffer), lambda: buffer.delete([row_id]), buffer.totals):
+        with contextlib.suppress(BufferUnavailable):
+            call()
+    assert buffer.file.moved_aside == 1
+    assert ids_of(buffer) == [append(buffer)]

@@ -10,13 +10,14 @@ import gevent
 import pytest
 from components.hub import fail_when_hung, wait_in_hub
 
-from ods.buffer import BadLine, Buffer
+from ods.buffer import Buffer
 from ods.control import Control
 from ods.control_client import ask
 from ods.directory import DataDirectory
 from ods.errors import BufferUnavailable
 from ods.ledger import Fate, Ledger
 from ods.quarantine import Page
+from ods.rows import BadLine
 from ods.web import Web
 from ods.worker import Worker
 

@@ -22,10 +22,11 @@ import ods.buffer_file
 import ods.drain
 import ods.sift
 from ods.availability import Availability
-from ods.buffer import Buffer, Row
+from ods.buffer import Buffer
 from ods.drain import Drain
 from ods.errors import BufferUnavailable, Unavailable
 from ods.ledger import Fate, Ledger
+from ods.rows import Row
 from ods.sift import Sifter
 from ods.supervisor import Supervisor
 from ods.worker import Worker

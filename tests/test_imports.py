@@ -23,7 +23,7 @@ LAYERS = {
     "recorder": {"recorder", "segments", "left_segments", "playback"},
     "influx": {"influx", "influx_http"},
     "buffer": {
-        *("buffer", "buffer_file", "salvage", "saved", "damage"),
+        *("buffer", "buffer_file", "buffer_tables", "rows", "salvage", "saved", "damage"),
         *("sqlite_pages", "sqlite_wal", "sqlite_file", "sqlite_scan"),
     },
     "availability": {"availability"},
@@ -85,8 +85,8 @@ MAY_KNOW_BEHIND = {"store": {"influx", "buffer"}}
 IMPORTERS = {
     "influxdb": {"influx"},
     "requests": {"influx"},
-    "sqlite_utils": {"buffer", "buffer_file"},
-    "sqlite3": {"buffer_file"},
+    "sqlite_utils": {"buffer", "buffer_file", "buffer_tables"},
+    "sqlite3": {"buffer_file", "buffer_tables"},
     "configargparse": {"options"},
     "gevent.server": {"listener"},
     "gevent.pywsgi": {"web"},

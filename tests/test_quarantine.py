@@ -11,10 +11,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import ods.quarantine
-from ods.buffer import BadLine, Buffer
+from ods.buffer import Buffer
 from ods.line_protocol import event_line, log_line, pod_of, pod_tag, time_of
 from ods.protocol import LogMessage
 from ods.quarantine import ACTIONS, Page, Selection, drop, retry, show, summarise
+from ods.rows import BadLine
 from ods.saved import SavedLine
 
 CONFLICT = (

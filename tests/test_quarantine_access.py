@@ -11,12 +11,13 @@ import pytest
 import ods.directory
 import ods.quarantine
 import ods.quarantine_access
-from ods.buffer import BadLine, Buffer
+from ods.buffer import Buffer
 from ods.directory import DataDirectory
 from ods.disk import Disk
 from ods.errors import SettingsError, Unreachable
 from ods.quarantine import Page, Selection
 from ods.quarantine_access import QuarantineAccess
+from ods.rows import BadLine
 
 
 @pytest.fixture(autouse=True)

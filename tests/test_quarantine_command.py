@@ -9,11 +9,12 @@ import pytest
 
 import ods.commands.quarantine
 import ods.quarantine
-from ods.buffer import BadLine, Buffer
+from ods.buffer import Buffer
 from ods.commands.quarantine import main
 from ods.disk import Disk
 from ods.line_protocol import log_line, pod_tag
 from ods.protocol import LogMessage
+from ods.rows import BadLine
 
 CONFLICT = "HTTP 400 partial write: field type conflict dropped={}"
 TIME_NS = 1_790_000_000_123_456_789

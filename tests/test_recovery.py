@@ -11,13 +11,14 @@ from components.hub import fail_when_hung, let_all_run, wait_in_hub
 
 import ods.recovery
 from ods.availability import Availability
-from ods.buffer import BadLine, Buffer
+from ods.buffer import Buffer
 from ods.errors import BufferUnavailable, Unavailable
 from ods.ledger import Counts, Ledger
 from ods.pods import Pods
 from ods.recorder import Recorder
 from ods.recording import segment_name
 from ods.recovery import Recovery
+from ods.rows import BadLine
 from ods.segments import Rows
 from ods.store import StoreManager
 from ods.supervisor import Supervisor

@@ -13,11 +13,12 @@ from components.hub import fail_when_hung, wait_in_hub
 
 import ods.buffer_file
 import ods.rescue
-from ods.buffer import BadLine, Buffer, Row
+from ods.buffer import Buffer
 from ods.buffer_file import ASIDE
 from ods.errors import BufferUnavailable
 from ods.ledger import Fate, Ledger
 from ods.rescue import Rescue
+from ods.rows import BadLine, Row
 from ods.supervisor import Supervisor
 from ods.worker import Worker
 

@@ -20,9 +20,10 @@ from pathlib import Path
 
 import pytest
 
-from ods.buffer import BadLine, Buffer
-from ods.buffer_file import SCHEMA_VERSION
+from ods.buffer import Buffer
+from ods.buffer_tables import SCHEMA_VERSION
 from ods.damage import Trouble, damage_of
+from ods.rows import BadLine
 from ods.salvage import Report, Salvage
 from ods.saved import SavedBatch, SavedLine
 from ods.sqlite_wal import Wal

@@ -19,11 +19,12 @@ import ods.store
 from ods.availability import Availability
 from ods.batch import Batch
 from ods.batcher import Batcher
-from ods.buffer import Buffer, Row
+from ods.buffer import Buffer
 from ods.chunk import Chunk, settle
 from ods.errors import Rejected, Unavailable
 from ods.influx import Influx
 from ods.ledger import Fate, Ledger
+from ods.rows import Row
 from ods.store import StoreManager
 from ods.supervisor import Supervisor
 from ods.worker import Worker
