@@ -8,7 +8,6 @@ are accepted at once, and what may wait (the disk, InfluxDB) is waited for by no
 """
 
 import logging
-import time
 
 import gevent
 
@@ -25,15 +24,15 @@ from ods.disk import Disk
 from ods.drain import Drain
 from ods.errors import BufferUnavailable, SettingsError
 from ods.events import Events
+from ods.housekeeping import Housekeeping
 from ods.influx import Influx
-from ods.ledger import Fate, Ledger
+from ods.ledger import Ledger
 from ods.listener import Listener, own_addresses
 from ods.pods import Pods
 from ods.progress import Progress, Watched
 from ods.reception import Reception
 from ods.recorder import Recorder
 from ods.recovery import Recovery
-from ods.report import report
 from ods.rescue import Rescue
 from ods.settings import Settings
 from ods.sift import Sifter
@@ -52,7 +51,7 @@ TOLD_RATE = 1000
 #: How long the drain waits for the buffer to be opened; it also asks whether InfluxDB is back. Seconds.
 OPEN_SECONDS = 1.0
 #: How long each step of the stop may take: 5 s in all. Seconds.
-STORE_STOP_SECONDS, RECORDER_STOP_SECONDS, NOTES_STOP_SECONDS, BUFFER_STOP_SECONDS = 1.5, 0.7, 0.1, 0.5
+STORE_STOP_SECONDS, RECORDER_STOP_SECONDS, BUFFER_STOP_SECONDS = 1.5, 0.7, 0.5
 
 
 class Service:
@@ -67,10 +66,7 @@ class Service:
         self._pods = Pods(settings.pods, max_names=settings.max_names)
         self._ods = self._pods.ods()
         self._disk = Disk(settings.directory)
-        self._notes = Worker("notes")
         self._admission = Admission()
-        self._began = time.monotonic()
-        self._largest_backlog = 0
         self._make_stores()
         self._make_front()
         self._progress = Progress(self._watched())
@@ -99,6 +95,22 @@ class Service:
             directory=self._directory,
             host=settings.http_host,
             port=settings.http_port,
+        )
+        self._housekeeping = Housekeeping(
+            availability=self._availability,
+            buffer=self._buffer,
+            buffer_worker=self._buffer_worker,
+            clock=self._clock,
+            directory=self._directory,
+            ledger=self._ledger,
+            pods=self._pods,
+            progress=self._progress,
+            reception=self._reception,
+            recovery=self._recovery,
+            status=self._status,
+            store=self._store,
+            web=self._web,
+            backlog_grew=self._backlog_grew,
         )
 
     def _make_stores(self) -> None:
@@ -229,20 +241,18 @@ class Service:
         settled_ns = self._directory.settled_ns()
         if self._clock.continue_from(max(self._directory.latest_ns(), settled_ns)):
             log.warning("clock: it is before the last reception time of the run before; that time is continued from")
-        for worker in (self._buffer_worker, self._notes):
-            worker.start()
+        self._buffer_worker.start()
         self._influx.start()
         self._influx.witness = self._events.emit(self._ods, "started", __version__)
         opened = self._buffer_worker.submit(self._buffer.open)
-        opened.rawlink(lambda _: self._take_backlog_over())
+        opened.rawlink(lambda _: self._housekeeping.take_backlog_over())
         self._recovery.start(self._supervisor, settled_ns=settled_ns, now_ns=self._clock.now_ns())
         self._recorder.start(self._supervisor)
         self._batcher.start()
         self._listener.start()
         self._web.start()
-        self._progress.start()
         self._supervisor.spawn("start of the drain", self._start_drain, opened)
-        self._supervisor.spawn("ticker", self._tick)
+        self._housekeeping.start(self._supervisor)
 
     def _start_drain(self, opened: gevent.event.AsyncResult) -> None:
         try:
@@ -254,21 +264,6 @@ class Service:
         self._sifter.start(self._supervisor)
         self._drain.start(self._supervisor)
         self._rescue.start(self._supervisor)
-
-    def _take_backlog_over(self) -> None:
-        """Count what the buffer held when it was first opened, which may be later than the start, and what it lost."""
-        for fate, done in (self._buffer.file.take_done() or {}).items():
-            self._ledger.move(done, Fate.PENDING, Fate(fate))
-        found = self._buffer.file.take_found()
-        if found is None:
-            return
-        for fate, points in found.items():
-            for pod in points:
-                self._pods.named(pod)
-            self._ledger.begin_with(Fate(fate), points)
-        waiting, quarantined = sum(found["pending"].values()), sum(found["quarantined"].values())
-        log.info("backlog: %d points wait, %d are quarantined", waiting, quarantined)
-        self._backlog_grew()
 
     def _announce(self) -> None:
         settings = self._settings
@@ -289,7 +284,6 @@ class Service:
 
     def _stop(self) -> None:
         """Stop accepting, store what was read, and say what waits."""
-        self._progress.stop()
         self._listener.stop()
         self._web.stop()
         self._recovery.stop()
@@ -298,69 +292,20 @@ class Service:
         self._supervisor.stop()
         self._influx.stop()
         self._rescue.stop()
-        self._note_times()
-        self._notes.finish(int, NOTES_STOP_SECONDS)
+        self._housekeeping.stop()
         if not self._buffer_worker.finish(self._buffer.close, BUFFER_STOP_SECONDS):
             log.warning("buffer: the disk does not answer; what was committed is safe")
-        self._report()
+        self._housekeeping.report()
         totals = self._ledger.totals()
         if totals.in_flight:
             log.error("stopped in the middle of %d points, which were not answered", totals.in_flight)
         log.info("stopped: %d points wait in the buffer and are sent at the next start", totals.pending)
-
-    def _report(self) -> None:
-        self._look_at_backlog()
-        for line in report(
-            seconds=time.monotonic() - self._began,
-            pods={pod: self._ledger.of(pod) for pod in self._pods.by_name},
-            outages=self._availability.outages,
-            outages_before=self._availability.outages_begun - len(self._availability.outages),
-            largest_backlog=self._largest_backlog,
-        ):
-            log.info("%s", line)
-
-    def _look_at_backlog(self) -> None:
-        self._largest_backlog = max(self._largest_backlog, self._ledger.totals().pending)
 
     def _keep(self, batch: Batch) -> None:
         """What becomes of every batch: it is written down, then stored."""
         self._recorder.record(batch.chunks)
         failpoints.reach("recorded")
         self._store.keep(batch)
-
-    def _tick(self) -> None:
-        while True:
-            self._status.tick()
-            self._look_at_backlog()
-            self._progress.look(time.monotonic())
-            self._take_backlog_over()
-            if not self._notes.waiting:
-                self._notes.submit(self._directory.hold).rawlink(self._held)
-                self._note_times()
-            if not self._buffer_worker.waiting:
-                self._look_after_buffer()
-            gevent.sleep(1.0)
-
-    def _held(self, done: gevent.event.AsyncResult) -> None:
-        if done.successful() and done.value:
-            self._supervisor.spawn("control socket", self._web.open_control)
-        _debug_failure(done)
-
-    def _look_after_buffer(self) -> None:
-        if self._store.is_buffer_in_trouble:
-            self._buffer_worker.submit(self._buffer.try_writing).rawlink(self._tried_writing)
-        else:
-            self._buffer_worker.submit(self._buffer.look_after).rawlink(_debug_failure)
-
-    def _tried_writing(self, done: gevent.event.AsyncResult) -> None:
-        if done.successful():
-            self._store.buffer_is_usable()
-        _debug_failure(done)
-
-    def _note_times(self) -> None:
-        now_ns, oldest_ns = self._clock.now_ns(), self._reception.oldest_ns()
-        settled_ns = self._recovery.limit((now_ns if oldest_ns is None else oldest_ns) - 1)
-        self._notes.submit(self._directory.note_times, now_ns, settled_ns).rawlink(_debug_failure)
 
     def _backlog_grew(self) -> None:
         self._sifter.wake()
@@ -372,14 +317,9 @@ class Service:
         return self._recovery.limit(self._clock.now_ns() - int(60e9) if oldest_ns is None else oldest_ns)
 
     def _availability_changed(self, is_available: bool, detail: str) -> None:
-        self._look_at_backlog()
+        self._housekeeping.look_at_backlog()
         self._events.emit(self._ods, "outage_ended" if is_available else "outage_begun", detail)
         self._drain.wake()
 
     def _clock_stepped(self, seconds: float) -> None:
         log.warning("clock: the wall clock stepped by %+.3f s; reception times stay in order", seconds)
-
-
-def _debug_failure(done: gevent.event.AsyncResult) -> None:
-    if done.exception is not None:
-        log.debug("data directory: %s", done.exception)

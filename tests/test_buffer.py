@@ -982,4 +982,4 @@ def test_what_cannot_have_been_written_is_damage(path: Path, monkeypatch: pytest
         with contextlib.suppress(BufferUnavailable):
             call()
     assert buffer.file.moved_aside == 1
-    assert ids_of(buffer) == [append(buffer)]
+    assert [append(buffer)] == ids_of(buffer)

@@ -36,7 +36,7 @@ LAYERS = {
     "options": {"options"},
     "listener": {"listener", "connection", "turns"},
     "status": {"status", "control", "web"},
-    "wiring": {"reception", "service"},
+    "wiring": {"reception", "housekeeping", "service"},
     "simulator": {
         "simulator",
         *(f"simulator.{name}" for name in ("fleet", "pod", "records", "replies", "run_profile", "summary")),
