@@ -209,16 +209,20 @@ class Buffer:
         self._measure()
         return deleted
 
-    def quarantine(self, row: Row, bad: Sequence[BadLine]) -> None:
-        """Keep these lines of a row for good, with their reasons, and delete the row: the rest is confirmed."""
+    def quarantine(self, row: Row, bad: Sequence[BadLine]) -> bool:
+        """Keep these lines of a row for good, with their reasons, and delete the row: the rest is confirmed.
+
+        False: the row is gone, with its file perhaps, and nothing was done.
+        """
         with self.file.transaction() as (db, totals):
             if not db.execute("DELETE FROM batches WHERE id = ?", (row.id,)).rowcount:
-                return
+                return False
             totals.add("pending", row.pods, sign=-1)
             for line in bad:
                 db.execute(_INSERT_QUARANTINED, (row.database, line.pod, line.time_ns, line.line, line.reason))
                 totals.add("quarantined", {line.pod: line.points})
         self._measure()
+        return True
 
     def check_empty(self) -> None:
         """Where no row is left although the totals say that some wait, the file is damaged: move it aside."""
@@ -265,15 +269,17 @@ class Buffer:
         with self.file.transaction() as (db, _):
             _note_rescue(db, path, 0, is_finished=True)
 
-    def set_aside(self, row: Row) -> None:
-        """Quarantine a row that cannot be read, as it is."""
+    def set_aside(self, row: Row) -> bool:
+        """Quarantine a row that cannot be read, as it is. False: the row is gone, and nothing was done."""
         with self.file.transaction() as (db, totals):
-            db.execute("DELETE FROM batches WHERE id = ?", (row.id,))
+            if not db.execute("DELETE FROM batches WHERE id = ?", (row.id,)).rowcount:
+                return False
             totals.add("pending", row.pods, sign=-1)
             totals.add("quarantined", row.pods)
             unreadable = (row.database, json.dumps(row.pods), row.first_ns, row.payload.hex(), UNREADABLE)
             db.execute(_INSERT_QUARANTINED, unreadable)
         self._measure()
+        return True
 
     def quarantine_end(self) -> int:
         """The id of the last line that was quarantined, still there or not; later ones get higher ids."""

@@ -67,8 +67,8 @@ class Drain:
         self._wake = Event()
         #: Confirmed rows whose delete is under way, or has to be tried again.
         self._confirmed: set[int] = set()
-        #: The first of the rows that InfluxDB failed over last.
-        self._suspect: int | None = None
+        #: The first rows of the requests that InfluxDB failed over once.
+        self._suspects: set[int] = set()
         self._patience_seconds = PATIENCE_SECONDS
         self._supervisor: Supervisor | None = None
         self._greenlet: Any = None
@@ -211,6 +211,7 @@ class Drain:
         failpoints.reach("confirmed")
         self._smaller_by = 1
         self.sent += 1
+        self._suspects.discard(sound[0].id)
         self._confirmed.update(row.id for row in sound)
         self._delete_confirmed()
         return True
@@ -239,25 +240,36 @@ class Drain:
 
     def _put_by(self, rows: list[Row], error: InfluxError) -> None:
         """Rows that InfluxDB does not take while it takes others; once more where it may have been chance."""
-        if isinstance(error, Suspect) and rows[0].id != self._suspect:
+        if isinstance(error, Suspect) and rows[0].id not in self._suspects:
             log.debug("drain: %d rows are sent once more: %s", len(rows), error.reason)
-            self._suspect = rows[0].id
+            self._suspects.add(rows[0].id)
             self._wake.set()
             gevent.sleep(SUSPECT_SECONDS)
         else:
             self._leave_to_sifter(rows, error.reason)
+            self._suspects.discard(rows[0].id)
         self.progress.count(0, time.monotonic())
 
     def _leave_to_sifter(self, rows: list[Row], reason: str) -> None:
-        self._worker.run(self._buffer.mark_rejected, [row.id for row in rows], reason)
+        marking = self._worker.submit(self._buffer.mark_rejected, [row.id for row in rows], reason)
+        marking.rawlink(lambda _: self._sifter.wake())
+        marking.get()
         self.sent += 1
-        self._sifter.wake()
 
     def _delete_confirmed(self) -> None:
-        """Delete what was confirmed; while a delete is under way, what is confirmed meanwhile waits for the next."""
+        """Delete what was confirmed; while a delete is under way, what is confirmed meanwhile waits for the next.
+
+        The ledger moves when it is done, also where the drain has been begun anew since.
+        """
         ids = frozenset(self._confirmed)
         if ids:
-            self._ledger.move(self._worker.run(self._buffer.delete, ids), Fate.PENDING, Fate.STORED)
+            deleting = self._worker.submit(self._buffer.delete, ids)
+            deleting.rawlink(lambda done: self._deleted(done, ids))
+            deleting.get()
+
+    def _deleted(self, done: AsyncResult, ids: frozenset[int]) -> None:
+        if done.successful():
+            self._ledger.move(done.value, Fate.PENDING, Fate.STORED)
             self._confirmed -= ids
 
     def _give_back(self) -> None:

@@ -13,7 +13,7 @@ from itertools import groupby
 from typing import Any
 
 import gevent
-from gevent.event import Event
+from gevent.event import AsyncResult, Event
 
 from ods.availability import Availability
 from ods.buffer import Buffer
@@ -194,8 +194,7 @@ class Sifter:
             lines = row.lines()
         except ValueError as error:
             log.error("buffer: %d points of row %d cannot be read (%s); quarantined", row.points, row.id, error)
-            self._worker.run(self._buffer.set_aside, row)
-            self._ledger.move(row.pods, Fate.PENDING, Fate.QUARANTINED)
+            self._finish(self._worker.submit(self._buffer.set_aside, row), row, Counter(row.pods), [])
             return
         if not row.is_sound:  # nor may its counts be right
             counted = Counter(pod_of(line) for line in lines if is_own(line) and not is_event(line))
@@ -207,15 +206,25 @@ class Sifter:
         bad = [BadLine(pod_of(line), time_of(line), line, reason, int(not is_event(line))) for line, reason in found]
         pod = next(iter(row.pods), "")
         bad += [BadLine(pod, row.first_ns, line, NOT_OWN, 1) for line in lines if not is_own(line)]
-        self._worker.run(self._buffer.quarantine, row, bad)
         lost = Counter[str]()
         for line in bad:
             lost[line.pod] += line.points
-        self._ledger.move(lost, Fate.PENDING, Fate.QUARANTINED)
-        self._ledger.move(Counter(row.pods) - lost, Fate.PENDING, Fate.STORED)
-        self.quarantined += sum(lost.values())
-        self.confirmed += row.points - sum(lost.values())
-        self._say(bad)
+        self._finish(self._worker.submit(self._buffer.quarantine, row, bad), row, lost, bad)
+
+    def _finish(self, job: AsyncResult, row: Row, lost: Counter[str], bad: Sequence[BadLine]) -> None:
+        """Wait for the buffer; what it did is counted when it is done, also where the search was begun anew since."""
+
+        def count(done: AsyncResult) -> None:
+            if not done.successful() or not done.value:
+                return  # a row that was moved aside meanwhile has its fate when it is brought back
+            self._ledger.move(lost, Fate.PENDING, Fate.QUARANTINED)
+            self._ledger.move(Counter(row.pods) - lost, Fate.PENDING, Fate.STORED)
+            self.quarantined += sum(lost.values())
+            self.confirmed += row.points - sum(lost.values())
+            self._say(bad)
+
+        job.rawlink(count)
+        job.get()
 
     def _say(self, bad: Sequence[BadLine]) -> None:
         for line in bad:

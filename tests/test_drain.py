@@ -594,6 +594,19 @@ def test_a_poisonous_line_is_found_though_the_server_only_fails(backlog: Backlog
     assert backlog.changes == [], "no outage"
 
 
+def test_poison_in_several_requests_worth_of_rows_does_not_block_the_queue(
+    backlog: Backlog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Requests that the server fails over in turns must not keep each other from the search."""
+    monkeypatch.setattr(ods.drain, "JOINED_POINTS", 5)
+    backlog.influx.find_poison = lambda text: "HTTP 500" if text.startswith("x") else None
+    for number in range(6):
+        backlog.append([line("x", number), *lines(10 * number, 4, name="good")])
+    backlog.start()
+    backlog.wait_until_empty()
+    assert backlog.counts() == {"stored": 24, "quarantined": 6}
+
+
 def test_a_server_that_failed_by_chance_gets_the_rows_once_more(backlog: Backlog) -> None:
     backlog.append(lines(0, 10))
     failures = iter(["connection reset"])
@@ -681,6 +694,67 @@ def test_a_drain_that_is_healed_goes_on(backlog: Backlog) -> None:
     backlog.wait_until_empty()
     assert backlog.influx.dropped_idle == 1
     assert backlog.counts() == {"stored": 10}
+
+
+def test_a_drain_that_is_healed_while_the_disk_deletes_counts_what_was_deleted(
+    backlog: Backlog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    is_held, is_in_hand = threading.Event(), threading.Event()
+    delete = backlog.buffer.delete
+
+    def slow(ids: object) -> object:
+        is_in_hand.set()
+        is_held.wait(10)
+        return delete(ids)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(backlog.buffer, "delete", slow)
+    backlog.append(lines(0, 3))
+    backlog.start()
+    wait_in_hub(is_in_hand.is_set, "the delete")
+    backlog.drain.heal()
+    let_all_run()
+    is_held.set()
+    backlog.wait_until_empty()
+    assert backlog.counts() == {"stored": 3}
+
+
+def test_a_sifter_that_is_healed_while_the_disk_works_counts_what_was_done(
+    backlog: Backlog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    is_held, is_in_hand = threading.Event(), threading.Event()
+    quarantine = backlog.buffer.quarantine
+
+    def slow(row: object, bad: object) -> object:
+        is_in_hand.set()
+        is_held.wait(10)
+        return quarantine(row, bad)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(backlog.buffer, "quarantine", slow)
+    backlog.influx.find_fault = lambda text: "bad" if text.startswith("x") else None
+    backlog.append([line("x", 0), *lines(1, 3, name="good")])
+    backlog.start()
+    wait_in_hub(is_in_hand.is_set, "the quarantine")
+    backlog.sifter.heal()
+    let_all_run()
+    is_held.set()
+    backlog.wait_until_empty()
+    assert backlog.counts() == {"stored": 3, "quarantined": 1}
+
+
+def test_a_row_that_was_moved_aside_while_it_was_sifted_is_not_counted(backlog: Backlog) -> None:
+    """Its file was damaged, say: it is brought back by the rescue, and has its fate then."""
+    backlog.influx.find_fault = lambda text: "bad" if text.startswith("x") else None
+    backlog.append([line("x", 0), *lines(1, 3, name="good")], rejected="bad")
+    write = backlog.influx.write
+
+    def write_and_lose(text: bytes, *, database: str, is_gzip: bool = False) -> None:
+        backlog.change("DELETE FROM batches")
+        write(text, database=database, is_gzip=is_gzip)
+
+    backlog.influx.write = write_and_lose  # type: ignore[method-assign]
+    backlog.sifter.start(backlog.supervisor)
+    wait_in_hub(lambda: backlog.sifter.answered and backlog.sifter.is_idle, "the end of the search")
+    assert backlog.counts() == {"pending": 4}
 
 
 # Rows that cannot be read
