@@ -149,14 +149,19 @@ class Buffer:
         """End the claim on a row: from now on `oldest` may give it out."""
         self._claimed.discard(row_id)
 
-    def oldest(self, *, excluding: Collection[int], limit_points: int, limit_bytes: int) -> list[Row]:
-        """The oldest rows that InfluxDB has not rejected, for one database, joined up to about these limits."""
+    def oldest(
+        self, *, excluding: Collection[int], limit_points: int, limit_bytes: int, put_off: Collection[str] = ()
+    ) -> list[Row]:
+        """The oldest rows that InfluxDB has not rejected, for one database, joined up to about these limits.
+
+        Those for the databases that are put off are left out.
+        """
         rows: list[Row] = []
         points = size_bytes = 0
         left_out = ",".join(map(str, self._claimed.union(excluding)))
-        where = f"rejected IS NULL AND id NOT IN ({left_out}) ORDER BY id LIMIT {JOINED_ROWS}"
+        where = f"rejected IS NULL AND id NOT IN ({left_out}) AND {_not_for(put_off)} ORDER BY id LIMIT {JOINED_ROWS}"
         with self.file.reading() as db:
-            for row in _rows(db, where):
+            for row in _rows(db, where, put_off):
                 points += row.points
                 size_bytes += len(row.payload)
                 is_over = points > limit_points or size_bytes > limit_bytes
@@ -187,10 +192,11 @@ class Buffer:
             )
             return list(found.fetchall())
 
-    def rejected(self) -> Row | None:
-        """The oldest row that InfluxDB has rejected."""
+    def rejected(self, *, put_off: Collection[str] = ()) -> Row | None:
+        """The oldest row that InfluxDB has rejected, but for those for databases that are put off."""
+        where = f"rejected IS NOT NULL AND {_not_for(put_off)} ORDER BY id LIMIT 1"
         with self.file.reading() as db:
-            return next(iter(_rows(db, "rejected IS NOT NULL ORDER BY id LIMIT 1")), None)
+            return next(iter(_rows(db, where, put_off)), None)
 
     def mark_rejected(self, ids: Iterable[int], reason: str) -> None:
         """Take rows out of the queue until their bad lines are found."""
@@ -371,6 +377,10 @@ def _note_rescue(db: Database, path: Path, position: int, *, is_finished: bool =
     db.execute("INSERT OR REPLACE INTO rescues VALUES (?, ?, ?)", (path.name, position, is_finished))
 
 
-def _rows(db: Database, where: str) -> Iterable[Row]:
-    for values in db.execute(f"SELECT {COLUMNS} FROM batches WHERE {where}"):
+def _not_for(databases: Collection[str]) -> str:
+    return f"database NOT IN ({','.join('?' * len(databases))})"
+
+
+def _rows(db: Database, where: str, parameters: Collection[str] = ()) -> Iterable[Row]:
+    for values in db.execute(f"SELECT {COLUMNS} FROM batches WHERE {where}", tuple(parameters)):
         yield row_of(values)

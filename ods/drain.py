@@ -64,6 +64,7 @@ class Drain:
         self._availability = availability
         self._ledger = ledger
         self._sifter = sifter
+        self._databases = sifter.databases
         self._wake = Event()
         #: Confirmed rows whose delete is under way, or has to be tried again.
         self._confirmed: set[int] = set()
@@ -178,7 +179,7 @@ class Drain:
             self.progress.end(time.monotonic())
             self._give_back()
         if self._availability.is_available:
-            self._wake.wait(BUFFER_RETRY_SECONDS if self._confirmed else None)
+            self._wake.wait(BUFFER_RETRY_SECONDS if self._confirmed else self._databases.seconds_left)
 
     def _fetch(self, in_hand: list[Row] | tuple[()]) -> Any:
         excluding = self._confirmed.union(row.id for row in in_hand)
@@ -187,6 +188,7 @@ class Drain:
             excluding=excluding,
             limit_points=max(1, JOINED_POINTS // self._smaller_by),
             limit_bytes=JOINED_BYTES,
+            put_off=self._databases.put_off(),
         )
 
     def _send(self, rows: list[Row]) -> bool:
@@ -194,12 +196,15 @@ class Drain:
         sound = [row for row in rows if row.is_sound]
         if len(sound) < len(rows):
             self._leave_to_sifter([row for row in rows if not row.is_sound], "checksum")
-        if not sound:
+        if not sound or sound[0].database in self._databases.put_off():
             return True
         began = time.monotonic()
         try:
             self._write(b"".join([row.payload for row in sound]), sound[0].database)
         except Unavailable as error:
+            if self._databases.is_at_fault(sound[0].database, error):
+                self.sent += 1  # the others go on
+                return True
             self._availability.failed(began, error)
             return False
         except (Rejected, Suspect) as error:
@@ -211,6 +216,7 @@ class Drain:
         failpoints.reach("confirmed")
         self._smaller_by = 1
         self.sent += 1
+        self._databases.takes_writes(sound[0].database)
         self._suspects.discard(sound[0].id)
         self._confirmed.update(row.id for row in sound)
         self._delete_confirmed()

@@ -21,6 +21,7 @@ from ods.errors import BufferUnavailable, Rejected, Suspect, Unavailable
 from ods.influx import Influx
 from ods.ledger import Fate, Ledger
 from ods.line_protocol import is_event, is_own, pod_of, series_of, time_of
+from ods.other_databases import OtherDatabases
 from ods.rows import BadLine, Row
 from ods.supervisor import Supervisor
 from ods.worker import Worker
@@ -125,6 +126,8 @@ class Sifter:
         self._availability = availability
         self._ledger = ledger
         self._sifted = sifted
+        #: Shared with the drain.
+        self.databases = OtherDatabases(influx)
         self._wake = Event()
         self._known_bad: set[str] = set()
         self._said: set[str] = set()
@@ -157,11 +160,11 @@ class Sifter:
 
     def _run(self) -> None:
         while True:
-            self._wake.wait()
+            self._wake.wait(self.databases.seconds_left)
             self._wake.clear()
             try:
-                while self._availability.is_available and (row := self._worker.run(self._buffer.rejected)) is not None:
-                    self._sift(row)
+                while self._availability.is_available and (row := self._next()) is not None:
+                    self._try(row)
             except (Unavailable, BufferUnavailable) as error:
                 log.debug("sift: %s", error)
                 gevent.sleep(RETRY_SECONDS)
@@ -173,6 +176,16 @@ class Sifter:
                 continue
             self.is_idle = not self._wake.is_set()
             self._sifted()
+
+    def _next(self) -> Row | None:
+        return self._worker.run(self._buffer.rejected, put_off=self.databases.put_off())
+
+    def _try(self, row: Row) -> None:
+        try:
+            self._sift(row)
+        except Unavailable as error:
+            if not self.databases.is_at_fault(row.database, error):
+                raise
 
     def _sift(self, row: Row) -> None:
         tries_left = SUSPECT_TRIES

@@ -20,6 +20,7 @@ from components.hub import fail_when_hung, let_all_run, wait_in_hub
 import ods.buffer
 import ods.buffer_file
 import ods.drain
+import ods.other_databases
 import ods.sift
 from ods.availability import Availability
 from ods.buffer import Buffer
@@ -227,6 +228,51 @@ def test_rows_of_another_database_go_to_it(backlog: Backlog) -> None:
     backlog.wait_until_empty()
     assert sent_lines(backlog) == [line("x", 0), line("x", 3)]
     assert sent_lines(backlog, "other") == [line("x", 1), line("x", 2)]
+
+
+def refuse_the_database(backlog: Backlog, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    """Whatever is written to it; other databases take everything."""
+    write = backlog.influx.write
+
+    def picky(text: bytes, *, database: str, is_gzip: bool = False) -> None:
+        if database == name:
+            raise Unavailable(f"HTTP 403 not authorized to write to {name}")
+        write(text, database=database, is_gzip=is_gzip)
+
+    monkeypatch.setattr(backlog.influx, "write", picky)
+
+
+@pytest.mark.parametrize("rejected", [None, "HTTP 400"])
+def test_rows_whose_database_is_out_of_reach_hold_up_no_others(
+    backlog: Backlog, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, rejected: str | None
+) -> None:
+    """The name was changed, and the new user may not write to the old database: that is no outage."""
+    monkeypatch.setattr(ods.drain, "BUFFER_RETRY_SECONDS", 1.0)
+    with monkeypatch.context() as refused:
+        refuse_the_database(backlog, refused, "old")
+        backlog.append(lines(0, 3), database="old", rejected=rejected)
+        backlog.append(lines(10, 3), database="ods", rejected=rejected)
+        backlog.append(lines(20, 3), database="old", rejected=rejected)
+        backlog.start()
+        wait_in_hub(lambda: backlog.counts() == {"pending": 6, "stored": 3}, "the others")
+        assert backlog.changes == [], "no outage"
+        wait_in_hub(lambda: backlog.sifter.is_idle, "the end of the search")
+    assert len([text for text in caplog.messages if "points wait for the database 'old'" in text]) == 1
+
+
+def test_rows_that_were_put_off_are_sent_when_their_database_takes_them(
+    backlog: Backlog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ods.other_databases, "PUT_OFF_SECONDS", 0.05)
+    with monkeypatch.context() as refused:
+        refuse_the_database(backlog, refused, "old")
+        backlog.append(lines(0, 3), database="old")
+        backlog.append(lines(3, 3), database="old", rejected="HTTP 400")
+        backlog.start()
+        wait_in_hub(lambda: backlog.influx.probes > 5, "some tries")
+        assert backlog.counts() == {"pending": 6}
+    backlog.wait_until_empty()
+    assert sorted(backlog.influx.stored["old"]) == lines(0, 6)
 
 
 def test_the_emptied_buffer_gives_its_space_back(backlog: Backlog) -> None:

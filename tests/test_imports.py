@@ -28,7 +28,7 @@ LAYERS = {
     },
     "availability": {"availability"},
     "store": {"store"},
-    "drain": {"drain", "drain_progress", "sift", "quarantine"},
+    "drain": {"drain", "drain_progress", "other_databases", "sift", "quarantine"},
     "report": {"report"},
     "rescue": {"rescue"},
     "recovery": {"recovery"},
