@@ -35,7 +35,8 @@ NOT_OWN = "no line of ODS"
 #: This many series are remembered as bad, to be tried apart from the others at once.
 REMEMBERED_SERIES = 10_000
 
-#: Lines that InfluxDB fails over (5xx, silence) are sent so often before it is taken for theirs, at this interval.
+#: Lines that InfluxDB fails over (5xx, silence) are sent so often before it is taken for theirs, at this interval: once
+#: for a row, and for each line that stands alone, unless its series was bad before.
 SUSPECT_TRIES = 3
 SUSPECT_SECONDS = 0.5
 
@@ -193,13 +194,18 @@ class Sifter:
 
         def write(lines: Sequence[str]) -> None:
             nonlocal tries_left
+            # Halving may be by chance, but the verdict on a line may not.
+            is_verdict = len(lines) == 1 and series_of(lines[0]) not in self._known_bad
+            tries = SUSPECT_TRIES if is_verdict else tries_left
             while True:
                 self.answered += 1
                 try:
                     return self._influx.write("\n".join(lines).encode(), database=database)
                 except Suspect as error:
-                    tries_left -= 1
-                    if tries_left <= 0:
+                    tries -= 1
+                    if not is_verdict:
+                        tries_left = tries
+                    if tries <= 0:
                         raise Rejected(error.reason) from error
                     gevent.sleep(SUSPECT_SECONDS)
 

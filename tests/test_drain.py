@@ -25,7 +25,7 @@ import ods.sift
 from ods.availability import Availability
 from ods.buffer import Buffer
 from ods.drain import Drain
-from ods.errors import BufferUnavailable, Unavailable
+from ods.errors import BufferUnavailable, Suspect, Unavailable
 from ods.ledger import Fate, Ledger
 from ods.rows import Row
 from ods.sift import Sifter
@@ -651,6 +651,27 @@ def test_poison_in_several_requests_worth_of_rows_does_not_block_the_queue(
     backlog.start()
     backlog.wait_until_empty()
     assert backlog.counts() == {"stored": 24, "quarantined": 6}
+
+
+@pytest.mark.parametrize("every", [2, 3, 5])
+def test_a_line_that_failed_by_chance_is_no_bad_line(
+    backlog: Backlog, monkeypatch: pytest.MonkeyPatch, every: int
+) -> None:
+    """On a bad link requests are reset while bad lines are searched for: none but these is quarantined."""
+    monkeypatch.setattr(ods.sift, "SUSPECT_SECONDS", 0.001)
+    write = backlog.influx.write
+
+    def shaky(text: bytes, *, database: str, is_gzip: bool = False) -> None:
+        write(text, database=database, is_gzip=is_gzip)
+        if len(backlog.influx.calls) % every == 0:
+            raise Suspect("connection reset")
+
+    monkeypatch.setattr(backlog.influx, "write", shaky)
+    backlog.influx.find_fault = lambda text: "HTTP 400" if text.startswith("bad") else None
+    backlog.append([line(f"bad{number}" if number % 20 == 7 else f"x{number}", number) for number in range(60)])
+    backlog.start()
+    backlog.wait_until_empty()
+    assert backlog.counts() == {"stored": 57, "quarantined": 3}
 
 
 def test_a_server_that_failed_by_chance_gets_the_rows_once_more(backlog: Backlog) -> None:
