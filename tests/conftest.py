@@ -1,5 +1,6 @@
 """Fixtures of the whole-program tests: a real InfluxDB, and ODS as a process of its own."""
 
+import contextlib
 import itertools
 import os
 import subprocess
@@ -58,6 +59,14 @@ def needs_influx() -> None:
 def influx(tmp_path_factory: pytest.TempPathFactory) -> Iterator[InfluxServer]:
     """An InfluxDB that the tests of a module share. No test takes it away."""
     yield from _running_influx(tmp_path_factory.mktemp("influx"))
+
+
+@pytest.fixture(scope="module")
+def two_influxes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[InfluxServer]]:
+    """For what runs twice at once; to be taken away, and to be there again at the end of each run."""
+    with contextlib.ExitStack() as running:
+        start = contextlib.contextmanager(_running_influx)
+        yield [running.enter_context(start(tmp_path_factory.mktemp("influx"))) for _ in range(2)]
 
 
 @pytest.fixture
