@@ -5,6 +5,7 @@ seconds of its return however long the outage was. Rows are posted as they are s
 confirmed: a crash repeats at most what was in hand, which is harmless.
 """
 
+import gzip
 import logging
 import time
 from typing import Any
@@ -34,6 +35,9 @@ PROBES = 20
 #: has this long to answer for the rows too, before they are sent again. Seconds.
 PATIENCE_SECONDS = 1.0
 GRACE_SECONDS = 0.25
+#: When so many requests in a row were answered only uncompressed, the second time, all are sent so, for so long. Seconds.
+PLAIN_IN_A_ROW = 2
+PLAIN_SECONDS = 600.0
 #: InfluxDB counts as answering for this long after it has answered a probe. Seconds.
 ANSWERED_SECONDS = 15.0
 #: How long to wait before rows that InfluxDB has failed over are sent once more. Seconds.
@@ -71,6 +75,8 @@ class Drain:
         #: The first rows of the requests that InfluxDB failed over once.
         self._suspects: set[int] = set()
         self._patience_seconds = PATIENCE_SECONDS
+        self._plain_in_a_row = 0
+        self._plain_until = float("-inf")
         self._supervisor: Supervisor | None = None
         self._greenlet: Any = None
         #: By how much requests are smaller than they could be, after nothing moved.
@@ -199,8 +205,9 @@ class Drain:
         if not sound or sound[0].database in self._databases.put_off():
             return True
         began = time.monotonic()
+        is_plain = sound[0].id in self._suspects or began < self._plain_until
         try:
-            self._write(b"".join([row.payload for row in sound]), sound[0].database)
+            self._write(b"".join([row.payload for row in sound]), sound[0].database, is_plain=is_plain)
         except Unavailable as error:
             if self._databases.is_at_fault(sound[0].database, error):
                 self.sent += 1  # the others go on
@@ -222,12 +229,14 @@ class Drain:
         self._delete_confirmed()
         return True
 
-    def _write(self, body: bytes, database: str) -> None:
+    def _write(self, body: bytes, database: str, *, is_plain: bool) -> None:
         """Write, and once more on another connection where the one in use turns out to be dead: a line that was cut may
         leave it without an answer for as long as a request may take. Raises InfluxError.
+
+        The second time it is not compressed: something between may swallow what is.
         """
         began = time.monotonic()
-        request = gevent.Greenlet.spawn(_outcome, self._influx, body, database)
+        request = gevent.Greenlet.spawn(_outcome, self._influx, body, database, is_plain)
         try:
             request.join(self._patience_seconds)
             if not request.ready():
@@ -237,12 +246,22 @@ class Drain:
                 error: InfluxError | None = request.get()
             else:
                 self._patience_seconds = WRITE_SECONDS  # not a third time: it may be slow
-                error = _outcome(self._influx, body, database)
+                error = _outcome(self._influx, body, database, True)
+                self._plain_in_a_row += error is None and not is_plain
         finally:
             request.kill(block=False)
         if error is not None:
             raise error
+        self._judge_compression(is_answered=request.successful() and not is_plain)
         self._patience_seconds = max(PATIENCE_SECONDS, 2 * (time.monotonic() - began))
+
+    def _judge_compression(self, *, is_answered: bool) -> None:
+        if is_answered:
+            self._plain_in_a_row = 0
+        elif self._plain_in_a_row >= PLAIN_IN_A_ROW:
+            self._plain_in_a_row = 0
+            self._plain_until = time.monotonic() + PLAIN_SECONDS
+            log.warning("drain: compressed bodies are not answered, others are; they are sent uncompressed for a while")
 
     def _put_by(self, rows: list[Row], error: InfluxError) -> None:
         """Rows that InfluxDB does not take while it takes others; once more where it may have been chance."""
@@ -283,10 +302,10 @@ class Drain:
             self._worker.run(self._buffer.give_back)
 
 
-def _outcome(influx: Influx, body: bytes, database: str) -> InfluxError | None:
-    """Write; returns the error, for whoever has not given up on it."""
+def _outcome(influx: Influx, body: bytes, database: str, is_plain: bool) -> InfluxError | None:
+    """Write rows, compressed as they are or unpacked; returns the error, for whoever has not given up on it."""
     try:
-        influx.write(body, database=database, is_gzip=True)
+        influx.write(gzip.decompress(body) if is_plain else body, database=database, is_gzip=not is_plain)
     except InfluxError as error:
         return error
     return None

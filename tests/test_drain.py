@@ -720,6 +720,24 @@ def test_a_request_that_takes_its_time_is_repeated_once_and_then_waited_for(
     backlog.wait_until_empty()
 
 
+def test_a_backlog_drains_though_something_swallows_what_is_compressed(
+    backlog: Backlog, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """InfluxDB answers, and the backlog must move."""
+    for name in ("PATIENCE_SECONDS", "GRACE_SECONDS"):
+        monkeypatch.setattr(ods.drain, name, 0.02)
+    monkeypatch.setattr(ods.drain, "JOINED_POINTS", 1)
+    backlog.drain._patience_seconds = 0.02
+    for number in range(20):
+        backlog.append(lines(number, 1))
+    backlog.influx.is_gzip_swallowed = True
+    backlog.start()
+    backlog.wait_until_empty()
+    assert sent_lines(backlog) == lines(0, 20)
+    assert len(backlog.influx.calls) == 20 + ods.drain.PLAIN_IN_A_ROW
+    assert "sent uncompressed" in caplog.text
+
+
 # A buffer that cannot be read
 
 

@@ -46,6 +46,8 @@ class FakeInflux:
         self.find_fault: Callable[[str], str | None] = lambda line: None
         #: Why the server fails over a batch with this line, while it takes others; None for one it does not fail over.
         self.find_poison: Callable[[str], str | None] = lambda line: None
+        #: While true, compressed writes are never answered.
+        self.is_gzip_swallowed = False
         #: How many connections were given up.
         self.dropped_idle = 0
         #: While true, writes wait for the test's answer.
@@ -62,7 +64,7 @@ class FakeInflux:
         text = (gzip.decompress(lines) if is_gzip else lines).decode()
         call = Call(text.removesuffix("\n").split("\n"), database)
         self.calls.append(call)
-        if self.is_held:
+        if self.is_held or (is_gzip and self.is_gzip_swallowed):
             call.wait()
         if self.error is not None:
             raise self.error
