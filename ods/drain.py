@@ -35,7 +35,8 @@ PROBES = 20
 #: has this long to answer for the rows too, before they are sent again. Seconds.
 PATIENCE_SECONDS = 1.0
 GRACE_SECONDS = 0.25
-#: When so many requests in a row were answered only the second time, uncompressed, all are sent so; for so long, seconds.
+#: When so many requests in a row were answered only the second time, uncompressed, all are sent so, for so long.
+#: Seconds.
 PLAIN_IN_A_ROW = 2
 PLAIN_SECONDS = 600.0
 #: InfluxDB counts as answering for this long after it has answered a probe. Seconds.

@@ -182,12 +182,12 @@ def test_a_drop_on_a_terminal_asks(ods: OdsProcess, influx: InfluxServer, answer
 
 
 def test_without_an_ods_the_command_works_on_the_buffer_itself(start_ods: StartOds, own_influx: InfluxServer) -> None:
-    """Stopped or killed: what is retried then is sent at the next start."""
+    """What is retried then is sent at the next start."""
     ods = start_ods(own_influx)
     break_measurement(own_influx, ods.database, "accel_x")
     send_refused(ods, own_influx, 40)
     send_refused(ods, own_influx, 20, address=OTHER)
-    ods.kill()
+    ods.stop()
     lines = exported(ods, "--pod", POD)
     assert [group["lines"] for group in groups(ods)] == [40, 20]
     assert "20 lines" in quarantine(ods, "drop", "--yes", "--pod", OTHER)
