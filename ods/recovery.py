@@ -6,6 +6,7 @@ nothing. To put a point through the store again is harmless (same series, time a
 is left out, so that it counts once.
 """
 
+import errno
 import logging
 import time
 from array import array
@@ -43,6 +44,9 @@ log = logging.getLogger(__name__)
 RETRY_SECONDS = 1.0
 #: Batches do not come in the order of their first records. How far one may be behind. Nanoseconds.
 DISORDER_NS = 2_000_000_000
+#: How long a segment that the disk fails to read is tried again, and what such a failure is. Seconds.
+UNREADABLE_SECONDS = 60.0
+_PASSING = {errno.EIO, errno.ENXIO, errno.ENODEV, errno.ESTALE, errno.EMFILE, errno.ENFILE}
 
 
 @dataclass(slots=True)
@@ -144,10 +148,8 @@ class Recovery:
     def _recover(self, path: Path, kept: Mapping[str, "array[int]"]) -> None:
         try:
             latest_ns, kind = segment_begin(path.name)
-            left = _Left(path, pod_of_folder(path.parent.name), kind, latest_ns)
-            chunks = _chunks(left, self._settled_ns, kept.get(left.pod, array("q")))
-            while (chunk := self._worker.run(_next, chunks)) is not None:
-                self._keep(Batch([chunk]))
+            left = _Left(path, _pod_of(path), kind, latest_ns)
+            self._play(left, kept.get(left.pod, array("q")))
             if path.suffix == OPEN:
                 self._outcome.segments += 1
                 closed = self._worker.run(close_left, path, left.latest_ns)
@@ -162,6 +164,23 @@ class Recovery:
         self._outcome.kept_already += left.kept_already
         if left.unreadable:
             self._outcome.unreadable[path] = left.unreadable
+
+    def _play(self, left: _Left, kept: "array[int]") -> None:
+        """Have what a segment holds stored. A disk that fails to read for a moment must not hide the rest for good."""
+        after_ns = self._settled_ns
+        deadline = time.monotonic() + UNREADABLE_SECONDS
+        while True:
+            chunks = _chunks(left, after_ns, kept)
+            try:
+                while (chunk := self._worker.run(_next, chunks)) is not None:
+                    self._keep(Batch([chunk]))
+                    after_ns = max(after_ns, chunk.last_ns)
+                return
+            except OSError as error:
+                if error.errno not in _PASSING or time.monotonic() >= deadline:
+                    raise
+                log.debug("recovery: %s", error)
+            gevent.sleep(RETRY_SECONDS)
 
     def _keep(self, batch: Batch) -> None:
         """Have a batch stored, however long it takes."""
@@ -209,6 +228,14 @@ def _times_by_pod(rows: list[Row], quarantined: list[tuple[str, int]]) -> Mappin
         except ValueError as error:
             log.debug("recovery: row %d of the buffer: %s", row.id, error)
     return {pod: array("q", sorted(times)) for pod, times in found.items()}
+
+
+def _pod_of(path: Path) -> str:
+    """The pod of a segment. Raises ValueError where none could be called so: no line protocol could hold its name."""
+    pod = pod_of_folder(path.parent.name)
+    if not pod.isprintable() or "\\" in pod:
+        raise ValueError(f"{pod!r} is no pod's name")
+    return pod
 
 
 def _next(chunks: Iterator[Chunk]) -> Chunk | None:

@@ -1,5 +1,6 @@
 """Recovery after a crash, with real files, buffer and store manager; the InfluxDB does what the test says."""
 
+import errno
 import logging
 import time
 from collections.abc import Iterator
@@ -9,11 +10,13 @@ import pytest
 from components.fake_influx import FakeInflux
 from components.hub import fail_when_hung, let_all_run, wait_in_hub
 
+import ods.playback
 import ods.recovery
 from ods.availability import Availability
 from ods.buffer import Buffer
 from ods.errors import BufferUnavailable, Unavailable
 from ods.ledger import Counts, Ledger
+from ods.playback import Piece
 from ods.pods import Pods
 from ods.recorder import Recorder
 from ods.recording import segment_name
@@ -315,6 +318,7 @@ def test_one_that_cannot_be_read_is_said_once_and_stops_no_other(
     bench: Bench, caplog: pytest.LogCaptureFixture
 ) -> None:
     bench.leave(range(3), pod="Not a pod's")
+    bench.leave(range(3), pod="%0aevil")
     unreadable = bench.leave(range(3), pod="b")
     unreadable.unlink()
     unreadable.mkdir()
@@ -324,7 +328,7 @@ def test_one_that_cannot_be_read_is_said_once_and_stops_no_other(
     bench.run()
     assert {one.partition(" ")[0] for one in bench.stored} == {"x,pod=c", "x,pod=d"}
     warnings = [record.message for record in caplog.records if record.levelno == logging.WARNING]
-    assert len([text for text in warnings if "left as it is" in text]) == 3
+    assert len([text for text in warnings if "left as it is" in text]) == 4
     assert unreadable.exists() and foreign.exists()
 
 
@@ -336,3 +340,24 @@ def test_rows_that_cannot_be_read_are_told_of_in_one_line(bench: Bench, caplog: 
     (warning,) = [record.message for record in caplog.records if "could not be read" in record.message]
     assert "4 rows" in warning
     assert len(bench.stored) == 6
+
+
+def test_a_disk_that_fails_to_read_for_a_moment_hides_nothing(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What it gave before is not put through a second time, and what is settled goes no further meanwhile."""
+    monkeypatch.setattr(ods.playback, "PIECE_BYTES", 64)
+    monkeypatch.setattr(ods.recovery, "RETRY_SECONDS", 0.01)
+    bench.leave(range(20))
+    read, failures = ods.recovery.play, iter([0, 3])
+
+    def sick(path: Path, *, after_ns: int) -> Iterator[Piece]:
+        failing_at = next(failures, None)
+        for number, piece in enumerate(read(path, after_ns=after_ns)):
+            if number == failing_at:
+                assert bench.recovery.limit(NOW_NS) < NOW_NS
+                raise OSError(errno.EIO, "Input/output error")
+            yield piece
+
+    monkeypatch.setattr(ods.recovery, "play", sick)
+    bench.run()
+    assert len(bench.stored) == len(set(bench.stored)) == 20
+    assert bench.ledger.totals().received == 20
