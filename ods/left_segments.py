@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from ods.recording import HEADERS, segment_begin
-from ods.segments import COMPRESSED, OPEN, SEGMENT_SECONDS, rename_closed
+from ods.segments import COMPRESSED, OPEN, SEGMENT_SECONDS, has_end, rename_closed
 
 #: How long a segment lasts at most, with much to spare for a disk that hangs. Nanoseconds.
 LASTS_NS = 2 * int(SEGMENT_SECONDS * 1e9)
@@ -23,7 +23,7 @@ def left_behind(directory: Path, settled_ns: int, begun_ns: int) -> list[Path]:
 
     Some may be of this run, which began at `begun_ns`; of the closed ones, none is.
     """
-    left_open = sorted(directory.glob(f"*/*.csv{OPEN}"))
+    left_open = [path for path in sorted(directory.glob(f"*/*.csv{OPEN}")) if has_end(path)]
     if not settled_ns:
         return left_open
     closed = [path for path in sorted(directory.glob("*/*.csv*")) if path.suffix in (".csv", COMPRESSED)]
@@ -34,7 +34,9 @@ def _may_hold_later(closed: Path, settled_ns: int, begun_ns: int) -> bool:
     try:
         first_ns, _ = segment_begin(closed.name)
         # No segment lasts for longer than this; only few files have to be looked at.
-        return settled_ns - LASTS_NS < first_ns < begun_ns and closed.stat().st_mtime_ns + FAT_NS > settled_ns
+        if not settled_ns - LASTS_NS < first_ns < begun_ns:
+            return False
+        return has_end(closed) and closed.stat().st_mtime_ns + FAT_NS > settled_ns
     except (OSError, ValueError):
         return False
 

@@ -8,6 +8,7 @@ import contextlib
 import gzip
 import os
 import shutil
+import stat
 from collections import OrderedDict
 from dataclasses import dataclass
 from pathlib import Path
@@ -175,7 +176,16 @@ def compress(closed: Path) -> Path:
 
 def left_to_compress(directory: Path) -> list[Path]:
     """Closed segments that the run before did not come to compress."""
-    return sorted(directory.glob("*/*.csv"))
+    return [path for path in sorted(directory.glob("*/*.csv")) if has_end(path)]
+
+
+def has_end(path: Path) -> bool:
+    """Whether reading what is at a path would ever end: not so with a pipe or a device. Raises OSError."""
+    try:
+        mode = path.stat().st_mode
+    except FileNotFoundError:
+        return False
+    return stat.S_ISREG(mode) or stat.S_ISDIR(mode)
 
 
 def prune(directory: Path, *, limit_bytes: int, confirmed_before_ns: int) -> list[Path]:
@@ -184,14 +194,14 @@ def prune(directory: Path, *, limit_bytes: int, confirmed_before_ns: int) -> lis
     Only those whose last record is older than `confirmed_before_ns`, the oldest one that is not yet in InfluxDB.
     """
     files = [(path, path.stat()) for path in directory.glob("*/*.csv*")]
-    excess_bytes = sum(stat.st_size for _, stat in files) - limit_bytes
+    excess_bytes = sum(status.st_size for _, status in files) - limit_bytes
     deleted: list[Path] = []
-    for path, stat in sorted(files, key=lambda file: file[0].name):
+    for path, status in sorted(files, key=lambda file: file[0].name):
         if excess_bytes <= 0:
             break
-        if path.suffix == COMPRESSED and stat.st_mtime_ns < confirmed_before_ns:
+        if path.suffix == COMPRESSED and status.st_mtime_ns < confirmed_before_ns:
             path.unlink()
-            excess_bytes -= stat.st_size
+            excess_bytes -= status.st_size
             deleted.append(path)
     return deleted
 

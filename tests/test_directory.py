@@ -50,3 +50,17 @@ def test_a_damaged_note_of_what_was_settled_says_that_nothing_was(tmp_path: Path
     """Then all that a crash left open is put through the store again: too much is harmless, too little is a loss."""
     (tmp_path / "settled").write_bytes(text)
     assert DataDirectory(tmp_path).settled_ns() == 0
+
+
+@pytest.mark.parametrize("at", range(len(str(YEAR_2026_NS))))
+def test_a_note_with_a_wrong_digit_is_ignored(tmp_path: Path, at: int) -> None:
+    """It would hold the clock in another century for good, or hide what a crash has left."""
+    DataDirectory(tmp_path).note_times(YEAR_2026_NS, YEAR_2026_NS)
+    for name in ("clock", "settled"):
+        text = (tmp_path / name).read_text()
+        (tmp_path / name).write_text(text[:at] + str((int(text[at]) + 1) % 10) + text[at + 1 :])
+    assert (DataDirectory(tmp_path).latest_ns(), DataDirectory(tmp_path).settled_ns()) == (0, 0)
+
+
+def test_a_note_of_an_earlier_version_is_understood(tmp_path: Path) -> None:
+    assert noted(tmp_path, f"{YEAR_2026_NS}\n".encode()) == YEAR_2026_NS

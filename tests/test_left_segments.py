@@ -8,6 +8,7 @@ import pytest
 from ods import left_segments
 from ods.left_segments import FAT_NS, close_left, left_behind
 from ods.recording import segment_name
+from ods.segments import left_to_compress
 
 SECOND_NS = 1_000_000_000
 NOW_NS = 1_790_000_000 * SECOND_NS
@@ -44,6 +45,15 @@ def test_of_days_of_recordings_few_are_looked_at(tmp_path: Path, monkeypatch: py
     for hour in range(3, 30):
         made(tmp_path, NOW_NS - hour * 3600 * SECOND_NS, ".gz", last_ns=NOW_NS + 1)
     assert left_behind(tmp_path, NOW_NS, NOW_NS + 1) == []
+
+
+@pytest.mark.parametrize("state", ["", ".open", ".gz"])
+def test_what_has_no_end_is_no_segment(tmp_path: Path, state: str) -> None:
+    path = made(tmp_path, NOW_NS - SECOND_NS, state)
+    path.unlink()
+    os.mkfifo(path)
+    assert left_behind(tmp_path, NOW_NS - 2 * SECOND_NS, NOW_NS) == []
+    assert left_to_compress(tmp_path) == []
 
 
 def test_what_is_no_segment_is_left_alone(tmp_path: Path) -> None:
