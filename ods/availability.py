@@ -95,7 +95,8 @@ class Availability:
             return
         now = time.monotonic()
         self.is_known = True
-        self.retry_at = now + min(error.retry_after_seconds, MAX_RETRY_AFTER_SECONDS)
+        # Another request, which was under way and fails without such a time, does not take it back.
+        self.retry_at = max(self.retry_at, now + min(error.retry_after_seconds, MAX_RETRY_AFTER_SECONDS))
         self.last_error = error.reason
         if self.outage is None:
             self.outage = Outage(now, error.reason, self._now_ns())

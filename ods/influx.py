@@ -13,6 +13,7 @@ import json
 import logging
 import re
 import time
+from datetime import datetime
 from email.utils import parsedate_to_datetime
 from urllib.parse import quote
 
@@ -265,8 +266,19 @@ def _retry_after_seconds(answer: Answer) -> float:
     if re.fullmatch(r"[0-9]{1,9}", value):
         return float(value)
     try:
-        return max(0.0, parsedate_to_datetime(value).timestamp() - time.time())
+        date = parsedate_to_datetime(value)
     except (ValueError, TypeError, OverflowError):
+        return 0.0
+    try:  # the server's own clock tells it best: this machine's may be in 1970
+        return max(0.0, (date - parsedate_to_datetime(answer.headers.get("Date", ""))).total_seconds())
+    except (ValueError, TypeError, OverflowError):
+        return _seconds_until(date)
+
+
+def _seconds_until(date: datetime) -> float:
+    try:
+        return max(0.0, date.timestamp() - time.time())
+    except (ValueError, OverflowError, OSError):
         return 0.0
 
 

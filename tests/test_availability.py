@@ -131,6 +131,8 @@ def test_influx_is_not_asked_before_the_time_it_named(availability: Availability
     before = now()
     fail(availability, retry_after_seconds=5.0)
     assert before + 5.0 <= availability.retry_at <= now() + 5.0
+    fail(availability)
+    assert before + 5.0 <= availability.retry_at, "another request, which had no answer"
     fail(availability, retry_after_seconds=1e9)
     assert availability.retry_at <= now() + 30.0
     availability.confirmed(now())

@@ -273,6 +273,15 @@ def test_retry_after_is_understood(
     assert at_least <= outcome.retry_after_seconds <= at_most
 
 
+@pytest.mark.parametrize("hours", [-100, 0, 100])
+def test_a_date_to_retry_after_is_that_of_the_servers_clock(write: Write, server: AnsweringServer, hours: int) -> None:
+    """The clock of this machine may stand at any time."""
+    now = time.time() + hours * 3600
+    date, retry_after = formatdate(now, usegmt=True), formatdate(now + 20, usegmt=True)
+    server.will_answer(answer(503, Retry_After=retry_after, Date=date))
+    assert write().retry_after_seconds == 20
+
+
 @pytest.mark.parametrize("status", [400, 422])
 @pytest.mark.parametrize(
     "error", ["partial write: field type conflict dropped=1", "unable to parse 'x': missing fields"]
