@@ -284,19 +284,19 @@ class BufferFile:
         """Keep a file that is damaged, or none of ODS's, under another name; the next call begins a new one."""
         self.close()
         self._blame_the_disk()
-        self._opened_at = float("-inf")
-        self._on_other()
-        for fate, points in self._known.items():
-            self._left[fate].update(points)
-        self._known = no_points()
-        aside = self._free_name()
         try:
+            aside = self._free_name()
             for suffix in ("", "-wal", "-shm"):
                 part = self.path.with_name(self.path.name + suffix)
                 if part.exists():
                     part.replace(aside.with_name(aside.name + suffix))
         except OSError as trouble:
             raise BufferUnavailable(f"{self.path} cannot be read ({error}), nor be moved aside: {trouble}") from trouble
+        self._opened_at = float("-inf")
+        self._on_other()
+        for fate, points in self._known.items():
+            self._left[fate].update(points)
+        self._known = no_points()
         self.moved_aside += 1
         log.error("buffer: %s cannot be read (%s); it is kept as %s, a new one is begun", self.path, error, aside)
 

@@ -1,6 +1,7 @@
 """The buffer, with real files: what it has taken is safe, in order, counted, and leaves only by being told to."""
 
 import contextlib
+import errno
 import gzip
 import random
 import signal
@@ -729,6 +730,28 @@ def assert_moved_aside(path: Path, content: object, read: Callable[[Path], objec
     buffer.close()
     aside = [part for part in path.parent.glob("buffer.db.damaged-*") if not part.name.endswith(("-wal", "-shm"))]
     assert [read(part) for part in aside] == [content]
+
+
+@pytest.mark.parametrize("call", ["replace", "glob"])
+def test_a_file_that_cannot_be_moved_aside_is_as_it_was(path: Path, monkeypatch: pytest.MonkeyPatch, call: str) -> None:
+    """A card that fails is mounted read-only: when it is mended, nothing is lost, nor counted twice."""
+    monkeypatch.setattr(ods.buffer_file, "REOPEN_SECONDS", 0.0)
+    buffer = made(path)
+    buffer.open()
+    buffer.file.take_found()
+    append(buffer, pods={"a": 3})
+    quarantine_lines(buffer, 2)
+
+    def fail(*_: object) -> None:
+        raise OSError(errno.EROFS, "Read-only file system")
+
+    with monkeypatch.context() as sick:
+        sick.setattr(Path, call, fail)
+        with pytest.raises(BufferUnavailable, match="nor be moved aside"):
+            buffer.file.move_aside(sqlite3.DatabaseError("malformed"))
+    assert buffer.totals() == {"pending": {"a": 3}, "quarantined": {"a": 2}}
+    assert buffer.file.take_done() is None
+    assert not any(buffer.file.take_left().values())
 
 
 @pytest.mark.parametrize("content", [b"this is no database\n" * 1000, noise(50_000)], ids=["text", "noise"])
