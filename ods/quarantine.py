@@ -62,9 +62,9 @@ class Selection:
         ids: list[int] = []
         for key, value in parse_qsl(query, keep_blank_values=True, strict_parsing=bool(query)):
             if key == "id":
-                ids.append(int(value))
+                ids.append(_id(value))
             elif key in ("after", "until"):
-                given[key] = int(value)
+                given[key] = _id(value)
             elif key in ("pod", "name", "reason"):
                 given[key] = value
             else:
@@ -145,6 +145,14 @@ def drop(buffer: Buffer, selection: Selection) -> Page:
 READING: Mapping[str, Action] = {"lines": show, "summary": summarise}
 CHANGING: Mapping[str, Action] = {"retry": retry, "drop": drop}
 ACTIONS: Mapping[str, Action] = {**READING, **CHANGING}
+
+
+def _id(text: str) -> int:
+    """Raises ValueError, also for a number that SQLite cannot hold."""
+    number = int(text)
+    if not -(2**63) <= number < 2**63:
+        raise ValueError(f"{text!r} is no id")
+    return number
 
 
 def _read(buffer: Buffer, selection: Selection) -> tuple[Page, list[QuarantinedLine]]:

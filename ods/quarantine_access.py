@@ -6,6 +6,7 @@ stop in the middle, however long a reader of the command's output takes.
 
 import http.client
 import json
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -23,6 +24,9 @@ from ods.quarantine import ACTIONS, CHANGING, Page, Selection
 ANSWER_SECONDS = 30.0
 #: An ODS that starts, or stops, holds the lock while its control socket does not answer; it is asked so often.
 ATTEMPTS = 5
+#: For so long a page gives free space back; what is left is given back by the next one, or by ODS. An ODS that is
+#: started meanwhile waits for the lock, for a second only. Seconds.
+GIVE_BACK_SECONDS = 0.25
 #: A command puts nothing new into the buffer.
 NO_LIMIT_BYTES = 2**62
 
@@ -82,7 +86,8 @@ class QuarantineAccess:
         buffer.file = _OthersFile(self._directory.buffer)
         try:
             page = ACTIONS[action](buffer, selection)
-            while action in CHANGING and page.lines and buffer.give_back():
+            deadline = time.monotonic() + GIVE_BACK_SECONDS
+            while action in CHANGING and page.lines and buffer.give_back() and time.monotonic() < deadline:
                 pass
             return page
         except BufferUnavailable as error:

@@ -284,7 +284,9 @@ def test_a_selection_survives_its_way_through_a_url(
     assert Selection.from_query(selection.to_query()) == selection
 
 
-@pytest.mark.parametrize("query", ["pods=a", "pod", "id=x", "until=", "a=1&pod=b", "pod=a;drop=1&x"])
+@pytest.mark.parametrize(
+    "query", ["pods=a", "pod", "id=x", "until=", "a=1&pod=b", "pod=a;drop=1&x", f"after={2**63}", f"id={-(2**63) - 1}"]
+)
 def test_a_selection_that_is_not_understood_selects_nothing(query: str) -> None:
     with pytest.raises(ValueError, match=r".+"):
         Selection.from_query(query)

@@ -1,6 +1,7 @@
 """How a command reaches the quarantine where no ODS runs, and what it says where it cannot."""
 
 import fcntl
+import itertools
 import os
 import socket
 from collections.abc import Iterator
@@ -85,6 +86,15 @@ def test_the_lock_is_held_for_a_page_at_a_time(folder: Path, monkeypatch: pytest
         directory = DataDirectory(folder)
         directory.lock()
         directory.close()
+
+
+def test_much_free_space_does_not_keep_the_lock(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It would take minutes, and an ODS that is started meanwhile would be refused: what is left waits for it."""
+    steps = itertools.count()
+    monkeypatch.setattr(ods.quarantine_access, "GIVE_BACK_SECONDS", 0.0)
+    monkeypatch.setattr(Buffer, "give_back", lambda self: next(steps) < 1000)
+    all_pages(folder, "drop")
+    assert next(steps) == 1
 
 
 def test_an_ods_waits_a_moment_for_the_lock(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
