@@ -123,11 +123,7 @@ class Recovery:
         return time_ns if self._is_finished else min(time_ns, self._settled_ns)
 
     def _run(self, begun_ns: int, rows: AsyncResult, quarantined: AsyncResult) -> None:
-        try:
-            segments = self._worker.run(left_behind, self._directory, self._settled_ns, begun_ns)
-        except OSError as error:
-            log.warning("recovery: the recordings cannot be listed: %s", error)
-            segments = []
+        segments = self._list(begun_ns)
         own = self._recorder.own_open() if segments else set()
         kept = self._kept(rows, quarantined) if segments else {}
         for path in segments:
@@ -136,6 +132,17 @@ class Recovery:
         self._is_finished = True
         self._worker.stop()
         self._say()
+
+    def _list(self, begun_ns: int) -> list[Path]:
+        deadline = time.monotonic() + UNREADABLE_SECONDS
+        while True:
+            try:
+                return self._worker.run(left_behind, self._directory, self._settled_ns, begun_ns)
+            except OSError as error:
+                if error.errno not in _PASSING or time.monotonic() >= deadline:
+                    log.warning("recovery: the recordings cannot be listed: %s", error)
+                    return []
+            gevent.sleep(RETRY_SECONDS)
 
     def _kept(self, rows: AsyncResult, quarantined: AsyncResult) -> Mapping[str, "array[int]"]:
         """The times of what the buffer and the quarantine hold already, in order, by pod."""

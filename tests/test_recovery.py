@@ -5,6 +5,7 @@ import logging
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from components.fake_influx import FakeInflux
@@ -361,3 +362,20 @@ def test_a_disk_that_fails_to_read_for_a_moment_hides_nothing(bench: Bench, monk
     bench.run()
     assert len(bench.stored) == len(set(bench.stored)) == 20
     assert bench.ledger.totals().received == 20
+
+
+def test_recordings_that_cannot_be_listed_for_a_moment_are_not_given_up(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ods.recovery, "RETRY_SECONDS", 0.01)
+    bench.leave(range(3))
+    look, failures = ods.recovery.left_behind, iter([errno.EIO, errno.EMFILE])
+
+    def sick(*arguments: Any) -> list[Path]:
+        for number in failures:
+            raise OSError(number, "sick")
+        return look(*arguments)
+
+    monkeypatch.setattr(ods.recovery, "left_behind", sick)
+    bench.run()
+    assert bench.stored == lines(range(3))
