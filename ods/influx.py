@@ -9,12 +9,7 @@ exceptions of 5xx carry neither status nor `Retry-After`. Databases are created 
 import base64
 import gzip
 import http.client
-import json
 import logging
-import re
-import time
-from datetime import datetime
-from email.utils import parsedate_to_datetime
 from urllib.parse import quote
 
 import gevent
@@ -24,7 +19,8 @@ from influxdb.exceptions import InfluxDBClientError, InfluxDBServerError
 
 from ods import __version__
 from ods.errors import InfluxError, Rejected, Suspect, Unavailable
-from ods.influx_http import ANSWER_BYTES, Answer, Connections
+from ods.influx_answers import DatabaseMissing, Failed, TooLarge, in_words, meaning_of
+from ods.influx_http import Connections
 from ods.settings import InfluxSettings
 
 log = logging.getLogger(__name__)
@@ -36,8 +32,6 @@ WRITE_SECONDS = 10.0
 PROBE = b"# is anybody there\n"
 #: How long a write that is to show whether the server takes writes at all may take. Seconds.
 WITNESS_SECONDS = 2.5
-
-_CREDENTIALS_ADVICE = "check --influx-user and --influx-pass (or --influx-pass-file)"
 
 
 class Influx:
@@ -77,12 +71,12 @@ class Influx:
         """Write a batch; returns once InfluxDB has confirmed it. Raises Unavailable, Suspect or Rejected."""
         try:
             self._post(lines, database, is_gzip=is_gzip)
-        except _DatabaseMissing:
+        except DatabaseMissing:
             self._create(database)
             self._post(lines, database, is_gzip=is_gzip)
-        except _TooLarge as error:
+        except TooLarge as error:
             self._write_in_halves(gzip.decompress(lines) if is_gzip else lines, database, error)
-        except _Failed as error:
+        except Failed as error:
             if self._takes_others(database):
                 raise Suspect(error.reason) from error
             raise
@@ -117,7 +111,7 @@ class Influx:
         """On a connection of its own: those that are kept open may be dead without a sign."""
         try:
             self._post(lines, database, is_fresh=True)
-        except _DatabaseMissing:
+        except DatabaseMissing:
             self._create(database)
 
     def _takes_others(self, database: str) -> bool:
@@ -149,13 +143,13 @@ class Influx:
                 answer = self._connections.post(url, lines, headers, is_fresh=is_fresh)
         except gevent.Timeout as error:
             self._connections.close()  # what is idle may be as dead
-            raise _Failed(f"no answer within {timeout_seconds:.0f} s") from error
+            raise Failed(f"no answer within {timeout_seconds:.0f} s") from error
         except (http.client.HTTPException, ConnectionResetError, BrokenPipeError) as error:
-            raise _Failed(_in_words(error)) from error
+            raise Failed(in_words(error)) from error
         except (OSError, UnicodeError) as error:
-            raise Unavailable(_in_words(error)) from error
+            raise Unavailable(in_words(error)) from error
         if answer.status != 204:
-            raise _meaning(answer)
+            raise meaning_of(answer)
 
     def _create(self, database: str) -> None:
         settings = self.settings
@@ -178,7 +172,7 @@ class Influx:
                 client.create_database(database)
         except (gevent.Timeout, InfluxDBClientError, InfluxDBServerError, requests.RequestException) as error:
             raise Unavailable(
-                f"database {database!r} does not exist and could not be created: {_in_words(error)}",
+                f"database {database!r} does not exist and could not be created: {in_words(error)}",
                 advice=f"create it: influx -execute 'CREATE DATABASE \"{database}\"' (InfluxDB 2.x: a bucket of this "
                 "name, and a token that may write to it)",
             ) from error
@@ -187,119 +181,7 @@ class Influx:
         log.info("InfluxDB: database %r created", database)
 
 
-class _DatabaseMissing(Unavailable):
-    """404, and the body says that it is the database."""
-
-
-class _Failed(Unavailable):
-    """The server failed, or was not heard of again, over a batch that had reached it: it may be the batch's fault."""
-
-
-class _TooLarge(Unavailable):
-    """413: the body is larger than the server takes."""
-
-
-#: What a 404 says of a missing database: InfluxDB 1.x; 2.x, which maps a database to a bucket.
-_MISSING = ("database not found", "no dbrp mapping found", "bucket not found")
-#: A 400 or 422 of InfluxDB 3.x that is not about lines: too many databases, a deleted one, credentials with a colon.
-_NOT_ABOUT_LINES = {
-    "would exceed limit of": "delete a database, or raise its limit",
-    "soft-deleted database": "name another database (--influx-name), or bring that one back",
-    "Authorization header was malformed": _CREDENTIALS_ADVICE,
-}
-
-
-#: The answer of InfluxDB 3.x as far as its first bad line: where there are many, it is too long to be read to its end.
-_BAD_LINE = re.compile(r'\{"error":\s*"[^"]*",\s*"data":\s*\[\{(?:[^"}]|"(?:[^"\\]|\\.)*")*')
-
-
-def _meaning(answer: Answer) -> InfluxError:
-    """What an answer other than 204 means."""
-    status, reason = answer.status, _reason(answer)
-    if status == 404 and any(sign in reason for sign in _MISSING):
-        return _DatabaseMissing(reason)
-    if status in (400, 422):
-        for sign, advice in _NOT_ABOUT_LINES.items():
-            if sign in reason:
-                return Unavailable(reason, advice=advice)
-    if status in (400, 422):
-        return Rejected(reason)
-    if status in (401, 403):
-        return Unavailable(f"it refuses the user or the password: {reason}", advice=_CREDENTIALS_ADVICE)
-    if status == 413:
-        return _TooLarge(reason, advice="raise max-body-size in InfluxDB's configuration")
-    if status < 400 or status == 404:
-        return Unavailable(reason, advice="check --influx-host, --influx-port and --influx-path: is this an InfluxDB?")
-    retry_after_seconds = _retry_after_seconds(answer)
-    if status >= 500 and not retry_after_seconds:
-        return _Failed(reason)
-    return Unavailable(reason, retry_after_seconds=retry_after_seconds)
-
-
 def _middle(lines: bytes) -> int:
     """Where to cut into two bodies of whole lines; 0 where there is but one line."""
     middle = lines.find(b"\n", len(lines) // 2) + 1
     return middle if 0 < middle < len(lines) else lines.rfind(b"\n", 0, max(0, len(lines) // 2)) + 1
-
-
-def _reason(answer: Answer) -> str:
-    """One line for a person."""
-    text = answer.headers.get("X-Influxdb-Error") or _said(answer.body.decode("utf-8", "backslashreplace"))
-    return f"HTTP {answer.status} {' '.join(text.split())[:300]}".strip()
-
-
-def _said(body: str) -> str:
-    """What is wrong, out of an answer's body: JSON, or plain text."""
-    first = _BAD_LINE.match(body) if len(body) >= ANSWER_BYTES else None
-    try:
-        decoded = json.loads(f"{first[0]}}}]}}" if first else body)
-        text = str(decoded.get("error") or decoded.get("message") or body)
-        if isinstance(lines := decoded.get("data"), list):  # InfluxDB 3.x: what is wrong, line by line
-            text = f"{text}: {lines[0]['error_message']}"
-    except (ValueError, AttributeError, LookupError, TypeError, RecursionError):
-        return body
-    return text
-
-
-def _retry_after_seconds(answer: Answer) -> float:
-    value = answer.headers.get("Retry-After", "")
-    if re.fullmatch(r"[0-9]{1,9}", value):
-        return float(value)
-    try:
-        date = parsedate_to_datetime(value)
-    except (ValueError, TypeError, OverflowError):
-        return 0.0
-    try:  # the server's own clock tells it best: this machine's may be in 1970
-        return max(0.0, (date - parsedate_to_datetime(answer.headers.get("Date", ""))).total_seconds())
-    except (ValueError, TypeError, OverflowError):
-        return _seconds_until(date)
-
-
-def _seconds_until(date: datetime) -> float:
-    try:
-        return max(0.0, date.timestamp() - time.time())
-    except (ValueError, OverflowError, OSError):
-        return 0.0
-
-
-def _in_words(error: BaseException) -> str:
-    """What went wrong below HTTP, without the nesting of the libraries."""
-    text = str(error)
-    for sign, words in (
-        ("Connection refused", "connection refused"),
-        ("Name or service not known", "its name cannot be resolved"),
-        ("codec failed", "its name cannot be resolved"),
-        ("nodename nor servname", "its name cannot be resolved"),
-        ("Temporary failure in name resolution", "its name cannot be resolved"),
-        ("No route to host", "no route to host"),
-        ("Network is unreachable", "network is unreachable"),
-        ("timed out", f"no answer within {WRITE_SECONDS:.0f} s"),
-        ("CERTIFICATE_VERIFY_FAILED", "its certificate is not trusted"),
-        ("reset by peer", "connection reset"),
-        ("closed connection without response", "connection closed without an answer"),
-        ("Connection aborted", "connection closed without an answer"),
-        ("Broken pipe", "connection closed without an answer"),
-    ):
-        if sign in text:
-            return words
-    return f"{type(error).__name__}: {' '.join(text.split())[:200]}"

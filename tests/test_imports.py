@@ -21,7 +21,7 @@ LAYERS = {
     "protocol": {"protocol", "line_protocol", "recording"},
     "intake": {"encoder", "pods", "chunk", "batch", "events", "admission", "intake", "batcher"},
     "recorder": {"recorder", "segments", "left_segments", "playback"},
-    "influx": {"influx", "influx_http"},
+    "influx": {"influx", "influx_answers", "influx_http"},
     "buffer": {
         *("buffer", "buffer_file", "buffer_tables", "rows", "salvage", "saved", "damage"),
         *("sqlite_pages", "sqlite_wal", "sqlite_file", "sqlite_scan"),
