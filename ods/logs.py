@@ -4,6 +4,7 @@ Lines are written by a thread of their own: a terminal that is held, or a pipe t
 pod. When too many wait, further ones are dropped and counted.
 """
 
+import io
 import json
 import logging
 import os
@@ -59,6 +60,20 @@ class StderrHandler(logging.Handler):
             except OSError:
                 self.dropped += 1  # stderr is gone; there is no other place to say so
             self._is_idle = self._lines.empty()
+
+
+class LoggedLines(io.TextIOBase):
+    """A stream whose lines become lines of the log: what gevent has to say would wait for stderr, on the hub."""
+
+    def __init__(self) -> None:
+        self._begun = ""
+
+    def write(self, text: str) -> int:
+        """Log the lines that are complete with this."""
+        *lines, self._begun = (self._begun + text).split("\n")
+        for line in lines:
+            log.error("%s", line)
+        return len(text)
 
 
 class PlainFormatter(logging.Formatter):

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 import ods
-from ods.logs import JsonFormatter, PlainFormatter
+from ods.logs import JsonFormatter, LoggedLines, PlainFormatter
 
 #: Sets the log up as the program does, then does what the test says.
 PROGRAM = """
@@ -144,3 +144,11 @@ os.write(1, b"alive\\n")
         check=True,
     )
     assert ended.stdout == "alive\n"
+
+
+def test_what_gevent_says_becomes_lines_of_the_log(caplog: pytest.LogCaptureFixture) -> None:
+    """However it is cut into writes."""
+    stream = LoggedLines()
+    for piece in ("Trace", "back\n  one", "\nValueError", ": x\n"):
+        stream.write(piece)
+    assert caplog.messages == ["Traceback", "  one", "ValueError: x"]

@@ -40,6 +40,7 @@ def main(argv: Sequence[str]) -> int:
 
 def _serve(settings: Settings) -> int:
     _raise_limit_of_files()
+    gevent.get_hub().exception_stream = logs.LoggedLines()
     service = Service(settings)
     for number in (signal.SIGTERM, signal.SIGINT):
         gevent.signal_handler(number, service.request_stop)
