@@ -43,6 +43,8 @@ FORGIVEN_SECONDS = 10.0
 READ_THROUGH_SECONDS = 2.0
 #: A file that was moved aside is called after the buffer, with this and the time (UTC).
 ASIDE = ".damaged-"
+#: This takes the place of it once all that can be read is brought over.
+SAVED = ".saved-"
 
 #: Stands for SQLite's name of an error that ODS itself raised.
 _FOREIGN = "FOREIGN"
@@ -321,7 +323,8 @@ class BufferFile:
     def _free_name(self) -> Path:
         stem = f"{self.path.name}{ASIDE}{time.strftime('%Y%m%d-%H%M%S', time.gmtime())}"
         names = (stem if number == 1 else f"{stem}-{number}" for number in itertools.count(1))
-        return next(aside for name in names if (aside := self.path.with_name(name)) not in self.asides())
+        taken = {path.name.replace(SAVED, ASIDE) for path in self.path.parent.iterdir()}
+        return self.path.with_name(next(name for name in names if not taken & {name, f"{name}-wal", f"{name}-shm"}))
 
     @contextmanager
     def _translated(self) -> Iterator[None]:

@@ -14,6 +14,7 @@ from pathlib import Path
 import gevent
 
 from ods.buffer import Buffer
+from ods.buffer_file import ASIDE, SAVED
 from ods.disk import read_through
 from ods.errors import BufferUnavailable
 from ods.ledger import Fate, Ledger
@@ -96,7 +97,7 @@ class Rescue:
             position += len(piece)
             points += self._bring(piece, path, position)
         self._buffer_worker.run(self._buffer.finish_rescue, path)
-        _say(path, points, salvage.report)
+        _say(self._reader.run(_renamed, path), points, salvage.report)
 
     def _wait_until_readable(self, path: Path) -> None:
         """A disk that fails to read for a moment would make rows look lost; one sector that stays bad is gone over."""
@@ -137,6 +138,20 @@ class Rescue:
                 points.clear()
 
 
+def _renamed(path: Path) -> Path:
+    """The file under a name that says it is worked through, should the note of that be lost with a buffer."""
+    saved = path.with_name(path.name.replace(ASIDE, SAVED))
+    try:
+        for suffix in ("-wal", "-shm", ""):
+            part = path.with_name(path.name + suffix)
+            if part.exists():
+                part.replace(saved.with_name(saved.name + suffix))
+    except OSError as error:
+        log.debug("rescue: %s", error)
+        return path
+    return saved
+
+
 def _next(rows: Iterator[Saved]) -> list[Saved]:
     return list(islice(rows, PIECE_ROWS))
 
@@ -147,7 +162,7 @@ def _skip(rows: Iterator[Saved], count: int) -> None:
 
 
 def _say(path: Path, points: int, report: Report) -> None:
-    log.warning("buffer: %d points in %d rows are saved from %s", points, report.rows_saved, path)
+    log.warning("buffer: %d points in %d rows are saved from the damaged file, now %s", points, report.rows_saved, path)
     expected = report.points_expected
     if report.rows_lost or report.pages_unreadable or (expected is not None and expected > report.points_saved):
         log.error(

@@ -166,6 +166,28 @@ def test_what_was_brought_over_is_not_brought_over_again(path: Path) -> None:
         run.stop()
 
 
+def test_what_was_brought_over_is_not_brought_over_again_from_a_buffer_that_is_damaged_in_turn(path: Path) -> None:
+    """The note of it is lost with that buffer; the name of the file is not."""
+    fill(path)
+    destroy_header(path)
+    run = Run(path)
+    run.start()
+    run.wait()
+    rows = run.oldest([])[:100]
+    run.worker.run(run.buffer.delete, [one.id for one in rows])
+    run.worker.run(run.buffer.close)
+    left = ROWS * POINTS - sum(one.points for one in rows)
+    run.stop()
+    destroy_header(path)
+    run = Run(path)
+    try:
+        run.start()
+        run.wait()
+        assert run.counts() == {"pending": left}
+    finally:
+        run.stop()
+
+
 def test_a_rescue_that_was_interrupted_goes_on_where_it_was(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     fill(path)
     destroy_header(path)
