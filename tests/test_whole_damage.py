@@ -12,7 +12,7 @@ import random
 import shutil
 import statistics
 import time
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -23,6 +23,7 @@ from harness.backlogs import DATABASE, Backlog, Maker, points_in
 from harness.buffer_pages import QUARANTINE_COLUMNS, Fields, Key, copy_buffer
 from harness.damaging import DAMAGES, FOREIGN_LOG, NO_DAMAGE, Damaging
 from harness.influx_server import InfluxServer
+from harness.loopback import free_port
 from harness.ods_process import OdsProcess, run_command
 from harness.oracle import Oracle
 from harness.pod_client import PodClient
@@ -112,22 +113,25 @@ def test_the_buffers_to_be_damaged_are_of_every_kind(backlogs: list[Backlog], me
 def test_ods_starts_on_every_damaged_buffer_and_saves_every_row_on_undamaged_pages(
     two_influxes: list[InfluxServer], backlogs: list[Backlog], tmp_path: Path, measured: Measured
 ) -> None:
-    """Each copy beside an InfluxDB of its own, for all buffers are meant for one database."""
-    free = list(two_influxes)
+    """Each copy beside an InfluxDB of its own, for all buffers are meant for one database.
+
+    Ports are used again and again: of two thousand, somebody else's program would take one.
+    """
+    free = [(influx, free_port(), free_port()) for influx in two_influxes]
     failures: list[str] = []
 
     def run(plan: Plan) -> Outcome | None:
         if len(failures) >= MOST_FAILURES:
             return None
-        influx = free.pop()
+        place = free.pop()
         folder = tmp_path / f"round-{plan.number}"
         try:
-            outcome = Round(plan, folder, influx).run()
+            outcome = Round(plan, folder, *place).run()
         except AssertionError as error:
             failures.append(f"round {plan.number}, kept in {folder}: {error}")
             return None
         finally:
-            free.append(influx)
+            free.append(place)
         shutil.rmtree(folder)
         return outcome
 
@@ -169,11 +173,12 @@ def plans(backlogs: list[Backlog], seed: int, rounds: int) -> Iterator[Plan]:
 class Round:
     """One start on a damaged copy."""
 
-    def __init__(self, plan: Plan, folder: Path, influx: InfluxServer) -> None:
+    def __init__(self, plan: Plan, folder: Path, influx: InfluxServer, port: int, http_port: int) -> None:
         self._plan = plan
         self._influx = influx
         self._damaged = folder / "damaged"
         self._ods = OdsProcess(folder, influx_port=influx.port, database=DATABASE)
+        self._ods.port, self._ods.http_port = port, http_port
         self._probe = Oracle()
         self._began_ns = time.time_ns()
 
@@ -246,6 +251,9 @@ class Round:
             f" pages {[sorted(batch.pages) for batch in rows[:5]]}, first {missing[:3]}"
         )
         self._check_strangers(stored)
+        records = sum(measurement != "ods_event" for measurement, _, _ in stored)
+        totals = self._ods.totals()
+        assert totals["stored"] >= records, f"{records} records are stored, counted are {totals}"
         arrived = sum(batch.keys <= stored.keys() for batch in pages.batches)
         return Outcome(len(required), arrived - len(required), len(pages.batches) - arrived, seconds_to_listen)
 
@@ -268,7 +276,10 @@ class Round:
         known = {key: fields for key, fields in stored.items() if not self._is_of_this_round(key)}
         strangers = [item for item in known.items() if not any(source.was_sent(*item) for source in sources)]
         assert not strangers, f"{len(strangers)} points were never sent: {sorted(strangers)[:5]}"
-        probed = {key: rows for key, rows in self._influx.points(DATABASE).items() if key[1] == PROBE}
+        probed = defaultdict(list)
+        for (measurement, pod, time_ns), fields in stored.items():
+            if pod == PROBE and measurement != "ods_event":
+                probed[measurement, pod].append((time_ns, dict(fields)["value"]))
         self._probe.check(probed)
 
     def _is_of_this_round(self, key: Key) -> bool:
