@@ -122,14 +122,14 @@ class StoreManager:
             gevent.wait([commit, *under_way], timeout=PATIENCE_SECONDS, count=1)
             if commit.ready():
                 break
-            if request is None and self._is_to_be_sent:
-                request = self._send(batch)
-                self._count_overdue(request)
-            elif request is not None and request.successful() and request.value is None:
+            if request is not None and request.successful() and request.value is None:
                 self._stored(batch)
                 batch.forget()
                 commit.rawlink(lambda done: self._take_back(done, batch))
                 return
+            if self._is_to_be_sent and (request is None or isinstance(request.value, Unavailable)):
+                request = self._send(batch)
+                self._count_overdue(request)
         row_id = self._committed(commit, batch)
         if request is not None:
             request.link(lambda ended: self._finish_overdue(ended, batch, row_id))

@@ -664,3 +664,18 @@ class TestWhatCanWait:
         store.disk.free_bytes = 2**40
         assert store.manager.try_keep(batch)
         assert (chunk.fate, store.counts()) == (Fate.PENDING, {"pending": 3})
+
+
+def test_a_batch_whose_request_failed_while_the_disk_hangs_is_sent_again_when_influx_is_back(store: Store) -> None:
+    store.influx.is_held = True
+    with HangingDisk(store):
+        chunk = store.put(points=2)
+        call = store.influx.call(0)
+        wait_in_hub(lambda: store.worker.waiting > 1, "the commit that waits for the disk")
+        call.fail(AWAY)
+        wait_in_hub(lambda: not store.availability.is_available, "the outage")
+        store.influx.is_held = False
+        store.availability.confirmed(time.monotonic())
+        assert store.wait_for(chunk) == [Fate.STORED]
+    wait_in_hub(lambda: not store.worker.waiting, "the disk")
+    assert (store.counts(), store.buffered()) == ({"stored": 2}, [])
