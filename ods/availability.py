@@ -40,6 +40,10 @@ class Outage:
         """How long it lasted, or has lasted."""
         return (self.ended if self.ended is not None else now) - self.began
 
+    def time_ns(self, moment: float) -> int:
+        """A moment of it, given on the monotonic clock, by the clock of ODS."""
+        return self.began_ns + int((moment - self.began) * 1e9)
+
 
 class Availability:
     """The state of InfluxDB as its answers show it. `on_change` is called when an outage has begun or ended."""
@@ -58,6 +62,7 @@ class Availability:
         #: The outages of this run, over or not, and how many there were.
         self.outages: deque[Outage] = deque(maxlen=REMEMBERED_OUTAGES)
         self.outages_begun = 0
+        self._ended_seconds = 0.0
         self.last_error: str | None = None
         #: Whether anything is known yet.
         self.is_known = False
@@ -69,6 +74,10 @@ class Availability:
     def latest(self) -> Outage | None:
         """The outage that began last, over or not."""
         return self.outages[-1] if self.outages else None
+
+    def outage_seconds(self, now: float) -> float:
+        """How long all outages of this run lasted, or have lasted. `now`: monotonic clock, seconds."""
+        return self._ended_seconds + (self.outage.seconds(now) if self.outage is not None else 0.0)
 
     @property
     def confirmed_began(self) -> float:
@@ -113,5 +122,6 @@ class Availability:
         self.outage = None
         self.retry_at = 0.0
         seconds = outage.seconds(outage.ended)
+        self._ended_seconds += seconds
         log.info("InfluxDB at %s is available again after %.1f s", self._url, seconds)
         self._on_change(True, f"after {seconds:.1f} s: {outage.reason}")

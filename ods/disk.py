@@ -17,6 +17,8 @@ class Disk:
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory
+        #: The room above the reserve when it was last looked at; None before. Bytes.
+        self.free_bytes: int | None = None
 
     def free_for_buffer_bytes(self) -> int:
         """Room above the reserve; negative when the reserve is touched. Raises OSError."""
@@ -31,7 +33,9 @@ class Disk:
 
     def _size_and_free_bytes(self) -> tuple[int, int]:
         status = os.statvfs(self._directory)
-        return status.f_blocks * status.f_frsize, status.f_bavail * status.f_frsize
+        size_bytes, free_bytes = status.f_blocks * status.f_frsize, status.f_bavail * status.f_frsize
+        self.free_bytes = max(0, free_bytes - min(RESERVE_BYTES, size_bytes // 10))
+        return size_bytes, free_bytes
 
 
 def read_through(path: Path, *, seconds: float) -> OSError | None:

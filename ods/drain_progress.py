@@ -34,6 +34,11 @@ class DrainProgress:
         """Whether there is a drain now."""
         return self._began is not None
 
+    @property
+    def points(self) -> int | None:
+        """How many points this drain has got out of the backlog so far; None when nothing is drained."""
+        return None if self._began is None else self._points + sum(self._sifted_since())
+
     def points_per_second(self, now: float) -> float | None:
         """The rate so far; None when nothing is drained."""
         return None if self._began is None else self._points / max(now - self._began, 0.001)
@@ -68,9 +73,7 @@ class DrainProgress:
                 over.drained = now
         if began is None or not self._is_news:
             return
-        sifted, quarantined = (
-            after - before for after, before in zip(self._sifted(), self._sifted_before, strict=True)
-        )
+        sifted, quarantined = self._sifted_since()
         confirmed = self._points + sifted
         backfilled, seconds = confirmed + quarantined, max(now - began, 0.001)
         outage, self._reported = self._outage(), self._availability.latest
@@ -79,6 +82,10 @@ class DrainProgress:
             *(backfilled, seconds, backfilled / seconds, confirmed, quarantined),
             f"the outage lasted {outage.seconds(now):.1f} s" if outage else "there was no outage in this run",
         )
+
+    def _sifted_since(self) -> tuple[int, int]:
+        (stored, quarantined), (stored_before, quarantined_before) = self._sifted(), self._sifted_before
+        return stored - stored_before, quarantined - quarantined_before
 
     def _outage(self) -> Outage | None:
         """The outage that this drain follows; None where it follows none."""

@@ -72,8 +72,6 @@ class Housekeeping:
         self._backlog_grew = backlog_grew
         self._notes = Worker("notes")
         self._supervisor: Supervisor | None = None
-        self._began = time.monotonic()
-        self._largest_backlog = 0
 
     def start(self, supervisor: Supervisor) -> None:
         """Begin to look after everything."""
@@ -105,24 +103,19 @@ class Housekeeping:
 
     def report(self) -> None:
         """Say what came of the run."""
-        self.look_at_backlog()
+        self._status.look_at_backlog()
         for line in report(
-            seconds=time.monotonic() - self._began,
+            seconds=self._status.uptime_seconds,
             pods={pod: self._ledger.of(pod) for pod in self._pods.by_name},
             outages=self._availability.outages,
             outages_before=self._availability.outages_begun - len(self._availability.outages),
-            largest_backlog=self._largest_backlog,
+            largest_backlog=self._status.largest_backlog,
         ):
             log.info("%s", line)
-
-    def look_at_backlog(self) -> None:
-        """See whether the backlog is the largest of the run."""
-        self._largest_backlog = max(self._largest_backlog, self._ledger.totals().pending)
 
     def _tick(self) -> None:
         while True:
             self._status.tick()
-            self.look_at_backlog()
             self._progress.look(time.monotonic())
             self.take_backlog_over()
             if not self._notes.waiting:

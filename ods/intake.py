@@ -15,6 +15,8 @@ from ods.admission import Admission
 from ods.chunk import Chunk
 from ods.clock import Clock
 from ods.encoder import count, encode
+from ods.latency import Latency
+from ods.latest import LatestValues
 from ods.ledger import Fate, Ledger
 from ods.pods import Pod
 from ods.protocol import Decoded, Decoder, NoRecord, replies_when_dropped, replies_when_kept
@@ -58,6 +60,8 @@ class Intake:
         admission: Admission,
         onward: Onward,
         reply: Callable[[bytes], None],
+        latest: LatestValues,
+        replying: Latency,
     ) -> None:
         self.pod = pod
         self._clock = clock
@@ -65,6 +69,8 @@ class Intake:
         self._admission = admission
         self._onward = onward
         self._reply = reply
+        self._latest = latest
+        self._replying = replying
         self._decoder = Decoder(pod.names)
         #: Reads that are not decoded yet, with the times at which they were received.
         self._reads: list[bytes] = []
@@ -159,6 +165,7 @@ class Intake:
     def _take(self, decoded: Decoded, times: Sequence[str]) -> None:
         if not decoded.records:
             return
+        self._latest.take(self.pod.name, decoded.records, times)
         chunk = self._encode(decoded, times)
         self._count(decoded, chunk.points)
         self._unsettled.append(chunk)
@@ -223,9 +230,10 @@ class Intake:
             log.warning("pod %s uses more than %d names; further ones are refused (--max-names)", self.pod.name, limit)
 
     def _reply_to_settled(self) -> None:
-        replies = []
+        replies, now = [], time.monotonic()
         while self._unsettled and self._unsettled[0].fate is not Fate.IN_FLIGHT:
             done = self._unsettled.popleft()
+            self._replying.observe(now - done.received_at)
             if done.size_bytes:
                 self._admission.release(done.pod, done.size_bytes)
             dropped = done.fate is Fate.DROPPED
@@ -233,5 +241,5 @@ class Intake:
         if not self._unsettled:
             self._refusals_bytes = 0
         if replies:
-            self._replied_at = time.monotonic()
+            self._replied_at = now
             self._reply(b"".join(replies))

@@ -61,6 +61,16 @@ class Listener:
         port: int = self._server.server_port
         return port
 
+    @property
+    def addresses(self) -> list[str]:
+        """The addresses that a pod can connect to now, loopback last."""
+        return own_addresses(self._settings.host)
+
+    @property
+    def allowed(self) -> list[str]:
+        """The networks that pods may connect from; empty where all may."""
+        return [str(network) for network in self._settings.allow]
+
     def bind(self) -> None:
         """Take the port, without accepting yet. Raises SettingsError."""
         host, port = self._settings.host, self._settings.port

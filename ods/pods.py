@@ -16,17 +16,36 @@ ODS = "ods"
 class Pod:
     """One pod: its name and address, its reception times, the names it has used, its connections."""
 
-    def __init__(self, name: str, address: str | None, *, max_names: int) -> None:
+    def __init__(self, name: str, address: str | None, *, max_names: int, is_expected: bool = False) -> None:
         self.name = name
         self.address = address
+        #: Whether the operator named it, so that it is missed where it does not come.
+        self.is_expected = is_expected
         self.tag = pod_tag(name)
         self.names = NameBook(max_names)
         self.warned_of_names = False
+        #: Connections that stand, and all of this run.
         self.connections = 0
+        self.connects = 0
+        #: When it last connected, when a connection of it last ended, in nanoseconds, and how that was.
+        self.connected_ns: int | None = None
+        self.left_ns: int | None = None
+        self.left_how: str | None = None
         #: Monotonic clock, seconds; None until it has sent something.
         self.last_seen: float | None = None
         self.replies_dropped = 0
         self._latest_ns = 0
+
+    def enter(self, time_ns: int) -> None:
+        """A connection of it begins."""
+        self.connections += 1
+        self.connects += 1
+        self.connected_ns = time_ns
+
+    def leave(self, time_ns: int, how: str) -> None:
+        """A connection of it has ended."""
+        self.connections -= 1
+        self.left_ns, self.left_how = time_ns, how
 
     def take_times(self, time_ns: int, count: int) -> list[str]:
         """Times for records received at this time: consecutive nanoseconds, after the last one used, as text."""
@@ -59,5 +78,5 @@ class Pods:
         """The pod of this name; where it was not seen in this run, its address is None or what `--pod` says."""
         if name not in self.by_name:
             address = next((address for address, given in self._names.items() if given == name), None)
-            self.by_name[name] = Pod(name, address, max_names=self._max_names)
+            self.by_name[name] = Pod(name, address, max_names=self._max_names, is_expected=address is not None)
         return self.by_name[name]

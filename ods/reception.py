@@ -1,7 +1,6 @@
 """Receives pods at the door: gives each connection its intake, and tells of who comes, leaves or is turned away."""
 
 import logging
-from collections import Counter
 from collections.abc import Callable
 
 from ods.admission import Admission
@@ -11,9 +10,12 @@ from ods.clock import Clock
 from ods.connection import Connection
 from ods.events import Events
 from ods.intake import Intake
+from ods.latency import Latency
+from ods.latest import LatestValues
 from ods.ledger import Fate, Ledger
 from ods.pods import Pod, Pods
 from ods.recorder import Recorder
+from ods.refusals import Refusals
 
 log = logging.getLogger(__name__)
 
@@ -31,6 +33,7 @@ class Reception:
         batcher: Batcher,
         recorder: Recorder,
         events: Events,
+        latest: LatestValues,
     ) -> None:
         self._pods = pods
         self._clock = clock
@@ -41,12 +44,15 @@ class Reception:
         self._events = events
         #: Those of the connections that stand, and those of ended ones in which something is in flight.
         self._intakes: set[Intake] = set()
-        self._refused: Counter[str] = Counter()
+        self._latest = latest
+        #: From each read to its reply.
+        self.replying = Latency()
+        self.refusals = Refusals()
 
     def enter(self, address: str, connection: Connection) -> Intake:
         """A pod has connected."""
         pod = self._pods.at(address)
-        pod.connections += 1
+        pod.enter(self._clock.now_ns())
         connection.prepare(lambda replies: _count_dropped(pod, replies))
         log.info("pod %s connected%s", pod.name, "" if pod.name == address else f" from {address}")
         self._events.emit(pod, "connected", address)
@@ -57,6 +63,8 @@ class Reception:
             admission=self._admission,
             onward=self,
             reply=connection.reply,
+            latest=self._latest,
+            replying=self.replying,
         )
         self._intakes.add(intake)
         return intake
@@ -64,7 +72,7 @@ class Reception:
     def leave(self, address: str, how: str) -> None:
         """A pod's connection has ended."""
         pod = self._pods.at(address)
-        pod.connections -= 1
+        pod.leave(self._clock.now_ns(), how)
         counts = self._ledger.of(pod.name)
         log.info(
             "pod %s disconnected: %s; %d received, %d invalid, %d torn so far",
@@ -74,9 +82,9 @@ class Reception:
 
     def refused(self, address: str) -> None:
         """A peer outside the allowed networks was turned away."""
-        self._refused[address] += 1
-        if self._refused[address] == 1:
-            log.warning("refused %s: it is in no network given by --allow", address)
+        reason = "it is in no network given by --allow"
+        if self.refusals.note(address, reason, self._clock.now_ns()):
+            log.warning("refused %s: %s", address, reason)
 
     def oldest_ns(self) -> int | None:
         """A time at or before the reception time of every record without a fate; None where there is no such record."""

@@ -4,6 +4,7 @@ A disk that does not answer holds nobody up: after `PATIENCE_SECONDS` a batch go
 once until the disk has caught up. What could not be written is counted and said.
 """
 
+import contextlib
 import logging
 import time
 from collections.abc import Callable, Sequence
@@ -14,7 +15,7 @@ from gevent.event import Event
 
 from ods.chunk import Chunk
 from ods.disk import Disk
-from ods.segments import Rows, Segments, compress, left_to_compress, prune
+from ods.segments import Rows, Segments, compress, left_to_compress, prune, size_bytes
 from ods.supervisor import Supervisor
 from ods.worker import Worker
 
@@ -30,6 +31,9 @@ UNLOOKED_BYTES = 1024 * 1024
 TIDY_SECONDS = 1.0
 #: How often it is looked whether the recordings have outgrown their limit. Seconds.
 PRUNE_SECONDS = 30.0
+#: How often it is looked how large they are, where that is quick; it may take this part of the time. Seconds.
+MEASURE_SECONDS = 5.0
+MEASURE_SHARE = 0.01
 
 
 class Recorder:
@@ -58,6 +62,9 @@ class Recorder:
         self._room_bytes = UNLOOKED_BYTES
         self.unrecorded = 0
         self.is_paused = False
+        #: What all recordings took on the disk when that was last looked at; None before. Bytes.
+        self.size_bytes: int | None = None
+        self._measure_at = 0.0
 
     def start(self, supervisor: Supervisor) -> None:
         """Begin to record."""
@@ -150,6 +157,8 @@ class Recorder:
                 self._look_at_room(self.writer.run(self._disk.free_for_recordings_bytes))
                 for closed in self.writer.run(self._segments.close_old, time.monotonic()):
                     self._archiver.submit(_compress, closed)
+                if time.monotonic() >= self._measure_at and not self._archiver.waiting:
+                    self._archiver.submit(self._measure)
                 if self._limit_bytes and time.monotonic() - pruned_at >= PRUNE_SECONDS and not self._archiver.waiting:
                     pruned_at = time.monotonic()
                     self._archiver.submit(self._prune, self._confirmed_before_ns())
@@ -170,6 +179,14 @@ class Recorder:
         if not self.is_paused:
             log.error("recordings: stopped, the disk is nearly full; free some space. Forwarding goes on")
         self.is_paused = True
+
+    def _measure(self) -> None:
+        """On the archiver's thread."""
+        began = time.monotonic()
+        with contextlib.suppress(OSError):
+            self.size_bytes = size_bytes(self._segments.directory)
+        ended = time.monotonic()
+        self._measure_at = ended + max(MEASURE_SECONDS, (ended - began) / MEASURE_SHARE)
 
     def _prune(self, confirmed_before_ns: int) -> None:
         for path in prune(

@@ -206,6 +206,15 @@ def prune(directory: Path, *, limit_bytes: int, confirmed_before_ns: int) -> lis
     return deleted
 
 
+def size_bytes(directory: Path) -> int:
+    """What all recordings take on the disk, open segments included. Raises OSError."""
+    sizes = []
+    for path in directory.glob("*/*.csv*"):
+        with contextlib.suppress(FileNotFoundError):  # it was closed, compressed or deleted meanwhile
+            sizes.append(path.stat().st_size)
+    return sum(sizes)
+
+
 def _is_old(segment: Segment, now: float) -> bool:
     return (
         segment.size_bytes >= SEGMENT_BYTES

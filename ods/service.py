@@ -26,6 +26,7 @@ from ods.errors import BufferUnavailable, SettingsError
 from ods.events import Events
 from ods.housekeeping import Housekeeping
 from ods.influx import Influx
+from ods.latest import LatestValues
 from ods.ledger import Ledger
 from ods.listener import Listener, own_addresses
 from ods.pods import Pods
@@ -36,7 +37,7 @@ from ods.recovery import Recovery
 from ods.rescue import Rescue
 from ods.settings import Settings
 from ods.sift import Sifter
-from ods.status import Status
+from ods.status import POINT_BYTES, TOLD_RATE, Status
 from ods.store import StoreManager
 from ods.supervisor import Supervisor
 from ods.web import Web
@@ -44,10 +45,6 @@ from ods.worker import Worker
 
 log = logging.getLogger(__name__)
 
-#: What a point takes on disk in the buffer and the recordings together, to tell how long the disk lasts. Bytes.
-POINT_BYTES = 60
-#: The rate for which that is told. Points a second.
-TOLD_RATE = 1000
 #: How long the drain waits for the buffer to be opened; it also asks whether InfluxDB is back. Seconds.
 OPEN_SECONDS = 1.0
 #: How long each step of the stop may take: 5 s in all. Seconds.
@@ -67,20 +64,26 @@ class Service:
         self._ods = self._pods.ods()
         self._disk = Disk(settings.directory)
         self._admission = Admission()
+        self._latest = LatestValues(now_ns=self._clock.now_ns)
         self._make_stores()
         self._make_front()
         self._progress = Progress(self._watched())
         self._status = Status(
             admission=self._admission,
-            influx=settings.influx,
+            settings=settings,
             availability=self._availability,
             buffer=self._buffer,
             clock=self._clock,
+            disk=self._disk,
             drain=self._drain,
+            latest=self._latest,
             ledger=self._ledger,
+            listener=self._listener,
             pods=self._pods,
             progress=self._progress,
             recorder=self._recorder,
+            refusals=self._reception.refusals,
+            replying=self._reception.replying,
             store=self._store,
         )
         control = Control(
@@ -180,6 +183,7 @@ class Service:
             batcher=self._batcher,
             recorder=self._recorder,
             events=self._events,
+            latest=self._latest,
         )
         self._listener = Listener(self._settings.listener, self._reception)
 
@@ -252,6 +256,7 @@ class Service:
         self._listener.start()
         self._web.start()
         self._supervisor.spawn("start of the drain", self._start_drain, opened)
+        self._latest.start(self._supervisor)
         self._housekeeping.start(self._supervisor)
 
     def _start_drain(self, opened: gevent.event.AsyncResult) -> None:
@@ -278,7 +283,7 @@ class Service:
         log.info("status: %s", self._web.url or "not served (--http-port 0)")
         try:
             room = min(self._disk.free_for_buffer_bytes(), settings.buffer_limit_bytes)
-            log.info("disk: lasts %.0f hours at %d points a second", room / POINT_BYTES / TOLD_RATE / 3600, TOLD_RATE)
+            log.info("disk: lasts %.0f hours at %.0f points a second", room / POINT_BYTES / TOLD_RATE / 3600, TOLD_RATE)
         except OSError as error:
             log.warning("disk: %s", error)
 
@@ -317,7 +322,7 @@ class Service:
         return self._recovery.limit(self._clock.now_ns() - int(60e9) if oldest_ns is None else oldest_ns)
 
     def _availability_changed(self, is_available: bool, detail: str) -> None:
-        self._housekeeping.look_at_backlog()
+        self._status.look_at_backlog()
         self._events.emit(self._ods, "outage_ended" if is_available else "outage_begun", detail)
         self._drain.wake()
 

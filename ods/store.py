@@ -18,6 +18,7 @@ from ods.batch import Batch
 from ods.buffer import Buffer
 from ods.errors import BufferUnavailable, InfluxError, Rejected, Suspect, Unavailable
 from ods.influx import Influx
+from ods.latency import Latency
 from ods.ledger import Fate, Ledger
 from ods.supervisor import Supervisor
 from ods.worker import Worker
@@ -57,6 +58,8 @@ class StoreManager:
         self._database = influx.settings.database
         self._overdue = 0
         self._buffer_trouble = ""
+        #: From the first read of a batch to its fate, by the store that it found.
+        self.latency = {"influx": Latency(), "buffer": Latency()}
 
     def keep(self, batch: Batch) -> None:
         """Give a batch its fate; returns when that is done, and the replies of its chunks are on their way."""
@@ -146,6 +149,7 @@ class StoreManager:
 
     def _stored(self, batch: Batch) -> None:
         self._ledger.move(batch.pods, Fate.IN_FLIGHT, Fate.STORED)
+        self.latency["influx"].observe(time.monotonic() - batch.read_at)
         batch.settle(Fate.STORED)
 
     def _take_back(self, commit: AsyncResult, batch: Batch) -> None:
@@ -210,6 +214,7 @@ class StoreManager:
 
     def _pending(self, batch: Batch) -> None:
         self._ledger.move(batch.pods, Fate.IN_FLIGHT, Fate.PENDING)
+        self.latency["buffer"].observe(time.monotonic() - batch.read_at)
         batch.settle(Fate.PENDING)
         self._backlog_grew()
 

@@ -16,10 +16,10 @@ PACKAGE = ROOT / "ods"
 
 #: Every module of ODS, by the layer it belongs to. A new module is given its place here.
 LAYERS = {
-    "words": {"ods", "errors", "clock", "ledger"},
+    "words": {"ods", "errors", "clock", "latency", "ledger"},
     "tools": {"worker", "supervisor", "disk", "directory", "logs", "failpoints", "progress"},
     "protocol": {"protocol", "line_protocol", "recording"},
-    "intake": {"encoder", "pods", "chunk", "batch", "events", "admission", "intake", "batcher"},
+    "intake": {"encoder", "pods", "chunk", "batch", "events", "admission", "intake", "latest", "refusals", "batcher"},
     "recorder": {"recorder", "segments", "left_segments", "playback"},
     "influx": {"influx", "influx_answers", "influx_http"},
     "buffer": {
@@ -29,7 +29,7 @@ LAYERS = {
     "availability": {"availability"},
     "store": {"store"},
     "drain": {"drain", "drain_progress", "other_databases", "sift", "quarantine"},
-    "report": {"report"},
+    "report": {"report", "sentence"},
     "rescue": {"rescue"},
     "recovery": {"recovery"},
     "settings": {"settings"},
@@ -68,7 +68,18 @@ KNOWS = {
     "recovery": {"protocol", "intake", "recorder", "buffer", "store"},
     "settings": set(),
     "options": {"settings", "intake"},
-    "status": {"settings", "intake", "recorder", "influx", "buffer", "availability", "store", "drain"},
+    "status": {
+        "settings",
+        "listener",
+        "intake",
+        "recorder",
+        "influx",
+        "buffer",
+        "availability",
+        "store",
+        "drain",
+        "report",
+    },
     "wiring": set(LAYERS) - {"wiring", "simulator", "commands"},
     "simulator": set(),
     "commands": set(LAYERS) - {"commands"},

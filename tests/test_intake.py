@@ -22,6 +22,8 @@ from ods.intake import (
     TURNAROUND_SECONDS,
     Intake,
 )
+from ods.latency import Latency
+from ods.latest import LatestValues
 from ods.ledger import Counts, Fate, Ledger
 from ods.line_protocol import time_of
 from ods.pods import Pods
@@ -49,6 +51,8 @@ class Bench:
         self.admission = Admission(limit_bytes=self.limit_bytes, pause_bytes=10**12)
         self.pods = Pods({"10.0.0.20": "a"}, max_names=self.max_names)
         self.clock = Clock(wall_ns=lambda: self.now_ns, monotonic_ns=lambda: self.now_ns)
+        self.latest = LatestValues(now_ns=lambda: self.now_ns)
+        self.replying = Latency()
         self.intake = self.connect()
 
     def connect(self) -> Intake:
@@ -60,6 +64,8 @@ class Bench:
             admission=self.admission,
             onward=self,
             reply=self.replies.append,
+            latest=self.latest,
+            replying=self.replying,
         )
 
     def put(self, chunk: Chunk) -> None:

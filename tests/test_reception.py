@@ -10,6 +10,7 @@ from ods.admission import Admission
 from ods.chunk import Chunk, settle
 from ods.clock import Clock
 from ods.intake import Intake
+from ods.latest import LatestValues
 from ods.ledger import Fate, Ledger
 from ods.pods import Pods
 from ods.reception import Reception
@@ -34,6 +35,7 @@ class Door:
             ),
             recorder=SimpleNamespace(submit=lambda chunks: None),  # type: ignore[arg-type]
             events=SimpleNamespace(emit=lambda *event: b""),  # type: ignore[arg-type]
+            latest=LatestValues(now_ns=lambda: self.now_ns),
         )
 
     def enter(self, address: str) -> Intake:
