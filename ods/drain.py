@@ -220,7 +220,7 @@ class Drain:
             self._put_by(sound, error)
             return True
         self._availability.confirmed(began)
-        self.progress.count(sum([row.points for row in sound]), time.monotonic())
+        self.progress.look(time.monotonic())
         failpoints.reach("confirmed")
         self._smaller_by = 1
         self.sent += 1
@@ -274,7 +274,7 @@ class Drain:
         else:
             self._leave_to_sifter(rows, error.reason)
             self._suspects.discard(rows[0].id)
-        self.progress.count(0, time.monotonic())
+        self.progress.look(time.monotonic())
 
     def _leave_to_sifter(self, rows: list[Row], reason: str) -> None:
         marking = self._worker.submit(self._buffer.mark_rejected, [row.id for row in rows], reason)
@@ -296,6 +296,7 @@ class Drain:
     def _deleted(self, done: AsyncResult, ids: frozenset[int]) -> None:
         if done.successful():
             self._ledger.move(done.value, Fate.PENDING, Fate.STORED)
+            self.progress.count(sum(done.value.values()))
             self._confirmed -= ids
 
     def _give_back(self) -> None:

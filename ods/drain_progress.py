@@ -51,13 +51,16 @@ class DrainProgress:
         if not self._points:
             self._began = self._logged_at = now
 
-    def count(self, points: int, now: float) -> None:
-        """Points were confirmed."""
+    def count(self, points: int) -> None:
+        """Points have left the backlog, confirmed."""
+        self._points += points
+
+    def look(self, now: float) -> None:
+        """InfluxDB has answered: say that the drain has begun, or from time to time how far it is."""
         pending = self._ledger.totals().pending
         if not self._is_news and pending and (pending > NEWS_POINTS or self._outage() is not None):
             self._is_news = True
             log.info("drain: begun, %d points wait", pending)
-        self._points += points
         if now - self._logged_at >= PROGRESS_SECONDS:
             self._logged_at = now
             rate = self.points_per_second(now) or 1.0

@@ -176,7 +176,7 @@ class Intake:
 
     def _refuse(self, chunk: Chunk) -> None:
         """There is no memory for it: what is left of it is its replies, and not too many of those."""
-        self._ledger.move({chunk.pod: chunk.points}, Fate.IN_FLIGHT, Fate.DROPPED)
+        self._ledger.lose({chunk.pod: chunk.points}, Fate.IN_FLIGHT)
         chunk.fate, chunk.size_bytes = Fate.DROPPED, 0  # nothing to be released
         self._onward.put(chunk)
         replies = replies_when_dropped(chunk.replies)

@@ -7,7 +7,7 @@ are not counted here, so that a pod's figures are those of what it sent.
 """
 
 from collections.abc import Mapping
-from dataclasses import astuple, dataclass
+from dataclasses import dataclass
 from enum import Enum
 
 
@@ -34,9 +34,16 @@ class Counts:
     invalid: int = 0
     torn: int = 0
 
+    def as_dict(self) -> dict[str, int]:
+        """Each count by its name."""
+        return {name: getattr(self, name) for name in _NAMES}
+
     def add_up(self) -> bool:
         """Whether every received point has exactly one fate."""
         return self.received == self.stored + self.pending + self.in_flight + self.quarantined + self.dropped
+
+
+_NAMES = tuple(Counts.__slots__)
 
 
 class Ledger:
@@ -44,6 +51,8 @@ class Ledger:
 
     def __init__(self) -> None:
         self.pods: dict[str, Counts] = {}
+        #: Points that no store could take or keep in this run. Not those that an operator dropped from the quarantine.
+        self.lost = 0
 
     def of(self, pod: str) -> Counts:
         """The counts of a pod; all zero where nothing is known of it."""
@@ -72,6 +81,12 @@ class Ledger:
             setattr(counts, before.value, getattr(counts, before.value) - count)
             setattr(counts, after.value, getattr(counts, after.value) + count)
 
+    def lose(self, points: Mapping[str, int], before: Fate) -> None:
+        """Points that no store took, or that one could not keep, are dropped."""
+        self.move(points, before, Fate.DROPPED)
+        self.lost += sum(points.values())
+
     def totals(self) -> Counts:
         """The sum over all pods."""
-        return Counts(*(sum(column) for column in zip(*map(astuple, self.pods.values()), strict=True)))
+        pods = self.pods.values()
+        return Counts(*(sum([getattr(counts, name) for counts in pods]) for name in _NAMES))

@@ -134,7 +134,7 @@ class Rescue:
         for fate, points in self._awaited.items():
             if points:
                 log.error("buffer: %d points are lost with the damaged file", sum(points.values()))
-                self._ledger.move(points, _FATES[fate], Fate.DROPPED)
+                self._ledger.lose(points, _FATES[fate])
                 points.clear()
 
 

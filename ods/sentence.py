@@ -21,10 +21,14 @@ NAMED_PODS = 5
 _Status = Mapping[str, Any]
 
 
-def sentence(status: _Status, *, is_losing: bool) -> dict[str, Any]:
-    """`level` (live, buffering, draining, losing), `text`, and `notes`: what else asks for attention."""
+def sentence(status: _Status, *, lost: int, is_losing: bool) -> dict[str, Any]:
+    """`level` (live, buffering, draining, losing), `text`, and `notes`: what else asks for attention.
+
+    `lost`: how many points were lost in this run, `is_losing`: whether some are now.
+    """
     level = "losing" if is_losing else status["state"]
-    return {"level": level, "text": _TEXTS[level](status), "notes": list(_notes(status, is_losing=is_losing))}
+    text = _losing(status, lost) if is_losing else _TEXTS[level](status)
+    return {"level": level, "text": text, "notes": list(_notes(status, lost=0 if is_losing else lost))}
 
 
 def _live(status: _Status) -> str:
@@ -48,8 +52,7 @@ def _draining(status: _Status) -> str:
     return f"Draining: {_points(status['buffer']['points'])} to go{done}."
 
 
-def _losing(status: _Status) -> str:
-    lost = status["totals"]["dropped"]
+def _losing(status: _Status, lost: int) -> str:
     told = f"; {_points(lost)} {'is' if lost == 1 else 'are'} lost" if lost else ""
     reason = "neither InfluxDB nor the buffer takes points"
     if status["influx"]["available"]:
@@ -57,17 +60,17 @@ def _losing(status: _Status) -> str:
     return f"Losing data: {reason}{told}."
 
 
-_TEXTS = {"live": _live, "buffering": _buffering, "draining": _draining, "losing": _losing}
+_TEXTS = {"live": _live, "buffering": _buffering, "draining": _draining}
 
 
-def _notes(status: _Status, *, is_losing: bool) -> Iterator[str]:
+def _notes(status: _Status, *, lost: int) -> Iterator[str]:
     influx, totals, recordings = status["influx"], status["totals"], status["recordings"]
     if not influx["available"]:
         yield f"InfluxDB at {influx['url']}: {influx['last_error']}"
     if not status["buffer"]["usable"] and influx["available"]:
         yield "The buffer takes nothing: while InfluxDB is away too, points would be lost. Look after the disk."
-    if totals["dropped"] and not is_losing:
-        yield f"Lost in this run: {_points(totals['dropped'])}."
+    if lost:
+        yield f"Lost in this run: {_points(lost)}."
     if totals["quarantined"]:
         yield f"In quarantine: {_points(totals['quarantined'])}; `ods quarantine list` says why."
     yield from (f"Stands still: {name}." for name in status["standing_still"])

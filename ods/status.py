@@ -93,7 +93,7 @@ class Status:
     def tick(self) -> None:
         """Take a sample of what was received, for the rates; to be called once a second."""
         counts = {name: counts.received for name, counts in self._ledger.pods.items()}
-        self._received.append((time.monotonic(), counts, self._ledger.totals().dropped))
+        self._received.append((time.monotonic(), counts, self._ledger.lost))
         self.look_at_backlog()
 
     def look_at_backlog(self) -> None:
@@ -130,7 +130,7 @@ class Status:
             "state": self._state(),
             "influx": self._influx_state(now),
             "buffer": self._buffer_state(totals.pending),
-            "totals": asdict(totals),
+            "totals": totals.as_dict(),
             "largest_backlog": self.largest_backlog,
             "outages": self._outages(now),
             "clock": {
@@ -154,16 +154,16 @@ class Status:
             "refused_total": self._refusals.total,
             "pods": [self._pod_state(pod, now) for pod in pods],
         }
-        return {**told, "sentence": sentence(told, is_losing=self._is_losing(totals.dropped))}
+        return {**told, "sentence": sentence(told, lost=self._ledger.lost, is_losing=self._is_losing())}
 
     def _state(self) -> str:
         if not self._availability.is_available:
             return "buffering"
         return "draining" if self._drain.progress.is_under_way else "live"
 
-    def _is_losing(self, dropped: int) -> bool:
+    def _is_losing(self) -> bool:
         """Whether points are being lost, or were a few seconds ago: a loss must not be missed for its shortness."""
-        return not self.is_healthy() or (bool(self._received) and dropped > self._received[0][2])
+        return not self.is_healthy() or (bool(self._received) and self._ledger.lost > self._received[0][2])
 
     def _influx_state(self, now: float) -> dict[str, Any]:
         outage, settings = self._availability.outage, self._settings.influx
@@ -229,7 +229,7 @@ class Status:
             "points_per_second": self._rate(pod.name, now),
             "replies_dropped": pod.replies_dropped,
             "names": len(pod.names),
-            **asdict(self._ledger.pods.get(pod.name, Counts())),
+            **self._ledger.pods.get(pod.name, Counts()).as_dict(),
             "log": self._latest.last_words(pod.name, LAST_WORDS),
         }
 

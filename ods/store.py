@@ -144,7 +144,7 @@ class StoreManager:
         if error is None:
             self._stored(batch)
         elif error is _NOT_SENT or not self._commit(batch, error):
-            self._ledger.move(batch.pods, Fate.IN_FLIGHT, Fate.DROPPED)
+            self._ledger.lose(batch.pods, Fate.IN_FLIGHT)
             batch.settle(Fate.DROPPED)
 
     def _stored(self, batch: Batch) -> None:

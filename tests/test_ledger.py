@@ -92,3 +92,16 @@ def test_it_adds_up_after_every_step(steps: list[tuple[object, ...]]) -> None:
         assert all(counts.add_up() for counts in ledger.pods.values())
         assert ledger.totals().add_up()
     assert ledger.totals().received == sum(counts.received for counts in ledger.pods.values())
+
+
+def test_what_no_store_kept_is_lost_but_not_what_an_operator_dropped() -> None:
+    ledger = Ledger()
+    ledger.receive("a", 10)
+    ledger.move({"a": 4}, Fate.IN_FLIGHT, Fate.QUARANTINED)
+    ledger.move({"a": 4}, Fate.QUARANTINED, Fate.DROPPED)
+    assert ledger.lost == 0
+    ledger.move({"a": 3}, Fate.IN_FLIGHT, Fate.PENDING)
+    ledger.lose({"a": 1}, Fate.PENDING)
+    ledger.lose({"a": 2}, Fate.IN_FLIGHT)
+    assert ledger.lost == 3
+    assert ledger.of("a").as_dict()["dropped"] == 7

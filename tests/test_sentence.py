@@ -23,7 +23,7 @@ def status(**changes: Any) -> dict[str, Any]:
             "outage_began_ns": None,
         },
         "buffer": {"points": 0, "usable": True, "oldest_seconds": None, "eta_seconds": None},
-        "totals": {"dropped": 0, "quarantined": 0},
+        "totals": {"quarantined": 0},
         "standing_still": [],
         "recordings": {"recording": True, "unrecorded": 0},
         "disk": {"hours_left": 100.0},
@@ -46,7 +46,7 @@ def away(**changes: Any) -> dict[str, Any]:
 
 
 def test_where_all_is_well_it_is_live_and_notes_nothing() -> None:
-    assert sentence(status(), is_losing=False) == {
+    assert sentence(status(), lost=0, is_losing=False) == {
         "level": "live",
         "text": "Live: points go straight to InfluxDB.",
         "notes": [],
@@ -54,11 +54,11 @@ def test_where_all_is_well_it_is_live_and_notes_nothing() -> None:
 
 
 def test_before_anything_was_sent_it_promises_nothing() -> None:
-    assert "nothing has been sent" in sentence(status(influx__known=False), is_losing=False)["text"]
+    assert "nothing has been sent" in sentence(status(influx__known=False), lost=0, is_losing=False)["text"]
 
 
 def test_buffering_says_since_when_how_much_and_why() -> None:
-    told = sentence(away(buffer__points=12345), is_losing=False)
+    told = sentence(away(buffer__points=12345), lost=0, is_losing=False)
     since = time.strftime("%H:%M:%S", time.localtime(NOW_NS // 10**9 - 60))
     assert told["level"] == "buffering"
     assert f"Buffering since {since}: InfluxDB is away; 12 345 points wait safely" in told["text"]
@@ -67,21 +67,20 @@ def test_buffering_says_since_when_how_much_and_why() -> None:
 
 def test_an_outage_of_another_day_is_told_with_its_date() -> None:
     began_ns = NOW_NS - 3 * 86400 * 10**9
-    told = sentence(away() | {"influx": away()["influx"] | {"outage_began_ns": began_ns}}, is_losing=False)
+    told = sentence(away() | {"influx": away()["influx"] | {"outage_began_ns": began_ns}}, lost=0, is_losing=False)
     assert time.strftime("since %Y-%m-%d", time.localtime(began_ns // 10**9)) in told["text"]
 
 
 def test_draining_says_how_much_is_left_and_how_long_it_takes() -> None:
-    told = sentence(status(state="draining", buffer__points=5000, buffer__eta_seconds=12.2), is_losing=False)
+    told = sentence(status(state="draining", buffer__points=5000, buffer__eta_seconds=12.2), lost=0, is_losing=False)
     assert told["text"] == "Draining: 5 000 points to go, done in 0:00:12."
-    unknown = sentence(status(state="draining", buffer__points=1), is_losing=False)
+    unknown = sentence(status(state="draining", buffer__points=1), lost=0, is_losing=False)
     assert unknown["text"] == "Draining: 1 point to go."
 
 
 @pytest.mark.parametrize(("told", "reason"), [(away(), "neither InfluxDB nor"), (status(), "more comes in")])
 def test_losing_beats_every_state_and_says_why(told: dict[str, Any], reason: str) -> None:
-    told["totals"]["dropped"] = 1234
-    said = sentence(told, is_losing=True)
+    said = sentence(told, lost=1234, is_losing=True)
     assert said["level"] == "losing"
     assert reason in said["text"]
     assert "1 234 points are lost" in said["text"]
@@ -90,7 +89,6 @@ def test_losing_beats_every_state_and_says_why(told: dict[str, Any], reason: str
 @pytest.mark.parametrize(
     ("changes", "note"),
     [
-        ({"totals__dropped": 3}, "Lost in this run: 3 points."),
         ({"totals__quarantined": 1}, "In quarantine: 1 point;"),
         ({"buffer__usable": False}, "The buffer takes nothing"),
         ({"standing_still": ["drain"]}, "Stands still: drain."),
@@ -103,13 +101,17 @@ def test_losing_beats_every_state_and_says_why(told: dict[str, Any], reason: str
     ],
 )
 def test_what_asks_for_attention_is_noted(changes: dict[str, Any], note: str) -> None:
-    assert any(note in each for each in sentence(status(**changes), is_losing=False)["notes"])
+    assert any(note in each for each in sentence(status(**changes), lost=0, is_losing=False)["notes"])
+
+
+def test_what_was_lost_earlier_in_the_run_is_noted() -> None:
+    assert sentence(status(), lost=3, is_losing=False)["notes"] == ["Lost in this run: 3 points."]
 
 
 def test_points_that_wait_beside_a_live_influxdb_are_told() -> None:
-    told = sentence(status(buffer__points=10, buffer__oldest_seconds=30.0), is_losing=False)
+    told = sentence(status(buffer__points=10, buffer__oldest_seconds=30.0), lost=0, is_losing=False)
     assert "10 points still wait" in told["text"]
-    passing = sentence(status(buffer__points=10, buffer__oldest_seconds=0.3), is_losing=False)
+    passing = sentence(status(buffer__points=10, buffer__oldest_seconds=0.3), lost=0, is_losing=False)
     assert "wait" not in passing["text"]
 
 
