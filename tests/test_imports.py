@@ -35,7 +35,7 @@ LAYERS = {
     "settings": {"settings"},
     "options": {"options"},
     "listener": {"listener", "connection", "turns"},
-    "status": {"status", "control", "web"},
+    "status": {"status", "metrics", "control", "web"},
     "wiring": {"reception", "housekeeping", "service"},
     "simulator": {
         "simulator",
@@ -100,6 +100,7 @@ IMPORTERS = {
     "sqlite3": {"buffer_file", "buffer_tables"},
     "configargparse": {"options"},
     "gevent.server": {"listener"},
+    "prometheus_client": {"metrics"},
     "gevent.pywsgi": {"web"},
 }
 
