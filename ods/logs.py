@@ -10,12 +10,17 @@ import logging
 import os
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from gevent import monkey
 
 log = logging.getLogger("ods")
+
+#: systemd's name for where stderr goes, where that is the journal: its device and inode.
+JOURNAL_VARIABLE = "JOURNAL_STREAM"
+#: The priorities of syslog, by which the journal marks, filters and colours lines; that of INFO for what is in between.
+PRIORITIES = {logging.CRITICAL: 2, logging.ERROR: 3, logging.WARNING: 4, logging.INFO: 6, logging.DEBUG: 7}
 
 #: At most this many lines wait to be written.
 WAITING_LINES = 10_000
@@ -85,6 +90,18 @@ class PlainFormatter(logging.Formatter):
         super().__init__("%(asctime)s.%(msecs)03dZ %(levelname)-8s %(message)s", "%Y-%m-%dT%H:%M:%S")
 
 
+class JournalFormatter(logging.Formatter):
+    """Level and message, for a journal that keeps the time itself; each line begins with its priority (`<6>`)."""
+
+    def __init__(self) -> None:
+        super().__init__("%(levelname)-8s %(message)s")
+
+    def format(self, record: logging.LogRecord) -> str:
+        """The line of a record; those of its traceback have its priority too."""
+        priority = f"<{PRIORITIES.get(record.levelno, PRIORITIES[logging.INFO])}>"
+        return "\n".join(priority + line for line in super().format(record).split("\n"))
+
+
 class JsonFormatter(logging.Formatter):
     """One JSON object a line."""
 
@@ -101,13 +118,29 @@ class JsonFormatter(logging.Formatter):
         return json.dumps(entry, ensure_ascii=False)
 
 
+def goes_to_journal(environment: Mapping[str, str], file: int) -> bool:
+    """Whether an open file is the journal's, as `JOURNAL_STREAM` tells; stderr may have been redirected since."""
+    try:
+        found = os.fstat(file)
+    except OSError:
+        return False
+    return environment.get(JOURNAL_VARIABLE) == f"{found.st_dev}:{found.st_ino}"
+
+
 def set_up(*, log_format: str, is_verbose: bool) -> StderrHandler:
     """Make ODS's log go to stderr; libraries are heard from WARNING on."""
     handler = StderrHandler()
-    handler.setFormatter(JsonFormatter() if log_format == "json" else PlainFormatter())
+    handler.setFormatter(_formatter(log_format))
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(logging.WARNING)
     logging.getLogger("ods").setLevel(logging.DEBUG if is_verbose else logging.INFO)
     logging.getLogger("urllib3").setLevel(logging.ERROR)
     return handler
+
+
+def _formatter(log_format: str) -> logging.Formatter:
+    if log_format == "json":
+        return JsonFormatter()
+    is_journal = sys.__stderr__ is not None and goes_to_journal(os.environ, sys.__stderr__.fileno())
+    return JournalFormatter() if is_journal else PlainFormatter()

@@ -4,6 +4,7 @@ import json
 import logging
 import os
 import re
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -11,7 +12,7 @@ from pathlib import Path
 import pytest
 
 import ods
-from ods.logs import JsonFormatter, LoggedLines, PlainFormatter
+from ods.logs import JournalFormatter, JsonFormatter, LoggedLines, PlainFormatter
 
 #: Sets the log up as the program does, then does what the test says.
 PROGRAM = """
@@ -51,6 +52,17 @@ def test_a_plain_line_has_time_level_and_message() -> None:
     assert line == "2023-11-14T22:13:20.250Z WARNING  stored 3 points"
 
 
+def test_a_line_for_the_journal_has_a_priority_and_no_time() -> None:
+    """The journal keeps the time, and shows, filters and colours by the priority; of each line, as it splits them."""
+    formatter = JournalFormatter()
+    levels = [logging.DEBUG, logging.INFO, logging.WARNING, logging.ERROR, logging.CRITICAL]
+    lines = [formatter.format(record("stored %d\npoints", 3, level=level)).splitlines() for level in levels]
+    assert lines[2] == ["<4>WARNING  stored 3", "<4>points"]
+    assert [line[:3] for pair in lines for line in pair] == [
+        f"<{priority}>" for priority in (7, 7, 6, 6, 4, 4, 3, 3, 2, 2)
+    ]
+
+
 def test_a_json_line_is_one_object() -> None:
     """With the same time; foreign text keeps to its line."""
     line = JsonFormatter().format(record("said %s", 'ä "quoted"\nand more'))
@@ -80,6 +92,25 @@ def test_lines_go_to_stderr_in_order() -> None:
     lines = run("for number in range(500): log.info('line %d', number)")
     assert [line.rpartition("INFO     ")[2] for line in lines] == [f"line {number}" for number in range(500)]
     assert re.match(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z ", lines[0])
+
+
+@pytest.mark.parametrize(
+    ("log_format", "expected"), [("plain", "<4>WARNING  odd"), ("json", '{"time'), ("elsewhere", "20")]
+)
+def test_the_journal_is_known_by_its_device_and_inode(log_format: str, expected: str) -> None:
+    """JSON stays what it is, and so does the plain log of an ODS whose stderr does not lead to the journal any more."""
+    journal, stderr = socket.socketpair()
+    with journal, stderr:
+        found = os.fstat(stderr.fileno())
+        inode = found.st_ino + (log_format == "elsewhere")
+        subprocess.run(
+            [sys.executable, "-c", PROGRAM + "log.warning('odd')\nhandler.flush_for(10)", log_format, ""],
+            env=environment() | {"JOURNAL_STREAM": f"{found.st_dev}:{inode}"},
+            stderr=stderr,
+            timeout=30,
+            check=True,
+        )
+        assert journal.recv(4096).decode().startswith(expected)
 
 
 def test_json_lines_go_to_stderr() -> None:
