@@ -18,7 +18,7 @@ import configargparse
 from ods import __version__, failpoints
 from ods.errors import SettingsError
 from ods.pods import ODS
-from ods.settings import InfluxSettings, ListenerSettings, Settings, default_directory
+from ods.settings import InfluxSettings, ListenerSettings, Settings, default_config, default_directory
 
 _ENVIRONMENT_PREFIX = "ODS_"
 _UNITS = {"": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
@@ -38,7 +38,7 @@ _EXAMPLES = """examples:
 def parse(arguments: Sequence[str], environment: Mapping[str, str]) -> Settings:
     """The settings. Raises SettingsError; `--help` and `--version` print and raise SystemExit."""
     parser = build_parser()
-    in_environment = environment.get(f"{_ENVIRONMENT_PREFIX}CONFIG")
+    in_environment = environment.get(f"{_ENVIRONMENT_PREFIX}CONFIG") or default_config(environment)
     if in_environment and not any(re.match(r"-c|--config(=|$)", argument) for argument in arguments):
         arguments = ["--config", in_environment, *arguments]  # the parser looks for the file among the flags only
     try:

@@ -1,6 +1,7 @@
 """What the operator has chosen, as small frozen values; each component gets its own. `ods.options` parses them."""
 
 import ipaddress
+import os
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -57,6 +58,13 @@ class Settings:
     config: Path | None
     #: What the operator should hear of before anything else.
     warnings: tuple[str, ...] = ()
+
+
+def default_config(environment: Mapping[str, str]) -> str | None:
+    """`ods.toml` in `$CONFIGURATION_DIRECTORY` (systemd's), where there is one."""
+    directory = environment.get("CONFIGURATION_DIRECTORY", "").split(":")[0]
+    config = Path(directory, "ods.toml")
+    return str(config) if directory and os.path.lexists(config) else None
 
 
 def default_directory(environment: Mapping[str, str]) -> Path:

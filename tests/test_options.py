@@ -189,6 +189,18 @@ def test_the_default_directory_is_systemds_else_the_users(
     assert default_directory(HOME | environment) == Path(directory)
 
 
+def test_systemds_configuration_directory_may_hold_the_options(tmp_path: Path) -> None:
+    """Where `ods.toml` is missing there the defaults count; a flag and a variable name another file."""
+    given = HOME | {"CONFIGURATION_DIRECTORY": str(tmp_path)}
+    assert parse([], given) == DEFAULTS
+    (tmp_path / "ods.toml").write_text("[ods]\nport = 1\n")
+    (tmp_path / "other.toml").write_text("[ods]\nport = 2\n")
+    other = str(tmp_path / "other.toml")
+    assert (parse([], given).listener.port, parse([], given).config) == (1, tmp_path / "ods.toml")
+    assert parse(["--config", other], given).listener.port == 2
+    assert parse([], given | {"ODS_CONFIG": other}).listener.port == 2
+
+
 def test_a_directory_does_not_depend_on_where_ods_is_started(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     assert parse([], HOME) == DEFAULTS
