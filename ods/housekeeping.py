@@ -1,7 +1,7 @@
 """What is looked after once a second beside the flow of the data, and what is told at the end.
 
 The times are noted by which the next start goes on, the data directory is held on to, a buffer that failed is tried
-again, what it found or lost is counted, and progress is looked at.
+again, what it found or lost is counted, progress is looked at, and systemd is told how it stands.
 """
 
 import logging
@@ -24,6 +24,7 @@ from ods.report import report
 from ods.status import Status
 from ods.store import StoreManager
 from ods.supervisor import Supervisor
+from ods.systemd import Notifier
 from ods.web import Web
 from ods.worker import Worker
 
@@ -47,6 +48,7 @@ class Housekeeping:
         clock: Clock,
         directory: DataDirectory,
         ledger: Ledger,
+        notifier: Notifier,
         pods: Pods,
         progress: Progress,
         reception: Reception,
@@ -62,6 +64,7 @@ class Housekeeping:
         self._clock = clock
         self._directory = directory
         self._ledger = ledger
+        self._notifier = notifier
         self._pods = pods
         self._progress = progress
         self._reception = reception
@@ -123,7 +126,14 @@ class Housekeeping:
                 self._note_times()
             if not self._buffer_worker.waiting:
                 self._look_after_buffer()
+            self._notify(time.monotonic())
             gevent.sleep(TICK_SECONDS)
+
+    def _notify(self, now: float) -> None:
+        """Tell systemd how it stands; not that all is well where a restart could heal what is not."""
+        if self._notifier.is_heard:
+            is_well = not self._progress.calls_for_restart
+            self._notifier.tick(now, sentence=self._status.sentence(), is_well=is_well)
 
     def _held(self, done: AsyncResult) -> None:
         if done.successful() and done.value and self._supervisor is not None:

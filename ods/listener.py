@@ -13,6 +13,7 @@ from typing import Any, Protocol
 
 import gevent
 import psutil
+from gevent import socket as gsocket
 from gevent.server import StreamServer
 
 from ods.connection import Connection, Receiver
@@ -45,14 +46,27 @@ class Visitor(Protocol):
 
 
 class Listener:
-    """The server that pods connect to."""
+    """The server that pods connect to.
 
-    def __init__(self, settings: ListenerSettings, visitor: Visitor) -> None:
+    `inherited` is the file descriptor of a socket that listens already and stays when ODS ends: pods that connect
+    meanwhile are accepted at the next start. It is listened on whatever the settings say.
+    """
+
+    def __init__(self, settings: ListenerSettings, visitor: Visitor, *, inherited: int | None = None) -> None:
         self._settings = settings
         self._visitor = visitor
+        self._inherited = inherited
         self._turns = Turns()
         self._server: StreamServer | None = None
         self._greenlets: set[gevent.Greenlet] = set()
+
+    @property
+    def host(self) -> str:
+        """The address it listens on; that of an inherited socket, whatever the settings say."""
+        if self._inherited is None:
+            return self._settings.host
+        assert self._server is not None
+        return str(self._server.address[0])
 
     @property
     def port(self) -> int:
@@ -64,7 +78,7 @@ class Listener:
     @property
     def addresses(self) -> list[str]:
         """The addresses that a pod can connect to now, loopback last."""
-        return own_addresses(self._settings.host)
+        return own_addresses(self.host)
 
     @property
     def allowed(self) -> list[str]:
@@ -74,14 +88,17 @@ class Listener:
     def bind(self) -> None:
         """Take the port, without accepting yet. Raises SettingsError."""
         host, port = self._settings.host, self._settings.port
-        self._server = StreamServer((host, port), self._serve, spawn=self._spawn, backlog=ACCEPT_QUEUE)
+        if self._inherited is None:
+            self._server = StreamServer((host, port), self._serve, spawn=self._spawn, backlog=ACCEPT_QUEUE)
+        else:
+            self._server = StreamServer(gsocket.socket(fileno=self._inherited), self._serve, spawn=self._spawn)
         try:
             self._server.init_socket()
-            self._server.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BUFFER_BYTES)
-            if sys.platform == "linux":  # elsewhere it can be set on connections only, where it is too late
-                self._server.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_MAXSEG, SEGMENT_BYTES)
+            _tune(self._server.socket)
         except OSError as error:
             raise SettingsError(f"cannot listen on {host} port {port}: {error.strerror or error}") from error
+        if self._inherited is not None and (port not in (0, self.port) or host not in ("0.0.0.0", self.host)):
+            log.warning("the socket that ODS was handed is used: %s port %d; not --host, --port", self.host, self.port)
 
     def start(self) -> None:
         """Accept pods."""
@@ -94,6 +111,7 @@ class Listener:
         """Stop accepting, take in what the pods have sent so far, and end their connections."""
         if self._server is not None:
             self._server.close()
+        gevent.sleep(0)  # those accepted in this turn of the hub begin to be served
         with contextlib.suppress(gevent.Timeout):
             gevent.killall(list(self._greenlets), block=True, timeout=2.0)
 
@@ -124,6 +142,18 @@ class Listener:
     def _is_allowed(self, address: str) -> bool:
         allow = self._settings.allow
         return not allow or any(ipaddress.ip_address(address) in network for network in allow)
+
+
+def _tune(server: socket.socket) -> None:
+    """Set what every connection has from its begin."""
+    options = [(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BUFFER_BYTES)]
+    if sys.platform == "linux":  # elsewhere it can be set on connections only, where it is too late
+        options.append((socket.IPPROTO_TCP, socket.TCP_MAXSEG, SEGMENT_BYTES))
+    for option in options:
+        try:
+            server.setsockopt(*option)
+        except OSError as error:  # a socket that was handed over may be of a kind that lacks it
+            log.debug("option %d of the socket that pods connect to: %s", option[1], error)
 
 
 def own_addresses(host: str) -> list[str]:

@@ -2,7 +2,8 @@
 
 Every part that could stand still says whether it has work, and counts what it has done. One that has work and whose
 count does not move is said to stand still, and is told to heal itself where it can; again and again, for as long as it
-takes. A native thread watches over the hub itself, which cannot say anything once it stands still.
+takes. Where only a restart could heal it, systemd's watchdog is fed no more. A native thread watches over the hub
+itself, which cannot say anything once it stands still.
 """
 
 import faulthandler
@@ -20,6 +21,8 @@ log = logging.getLogger(__name__)
 CHECK_SECONDS = 5.0
 #: What has work and does none for this long stands still. Seconds.
 STANDSTILL_SECONDS = 20.0
+#: A disk that has been at one thing for this long hangs. Seconds.
+HANGING_SECONDS = 1.0
 
 
 @dataclass(slots=True, kw_only=True)
@@ -32,6 +35,8 @@ class Watched:
     done: Callable[[], Hashable]
     #: What may get it going again; None where only waiting is left.
     heal: Callable[[], None] | None = None
+    #: Whether a restart is worth what it costs, the run of every pod: only where pods are not served any more.
+    calls_for_restart: bool = False
     _seen: Hashable = field(default=None, init=False)
     _moved_at: float = field(default=0.0, init=False)
     stands_still: bool = field(default=False, init=False)
@@ -58,10 +63,15 @@ class Watched:
 
 
 class Progress:
-    """Looks at everything; `look` is called by the hub's ticker, every second or so."""
+    """Looks at everything; `look` is called by the hub's ticker, every second or so.
 
-    def __init__(self, watched: Sequence[Watched]) -> None:
+    `disk_seconds` tells how long the disks have been at one thing.
+    """
+
+    def __init__(self, watched: Sequence[Watched], *, disk_seconds: Callable[[], float] = lambda: 0.0) -> None:
         self._watched = watched
+        self._disk_seconds = disk_seconds
+        self._disk_hung_at = float("-inf")
         self._looked_at = 0.0
         self._beat_at = time.monotonic()
         self._is_watching = False
@@ -71,9 +81,21 @@ class Progress:
         """The names of what stands still now."""
         return [part.name for part in self._watched if part.stands_still]
 
+    @property
+    def calls_for_restart(self) -> bool:
+        """Whether something stands still that a restart could heal.
+
+        It could not heal a disk that hangs, or hung until a moment ago, so that what waited for it has not moved yet.
+        """
+        if self._beat_at - self._disk_hung_at < STANDSTILL_SECONDS + CHECK_SECONDS:
+            return False
+        return any(part.stands_still and part.calls_for_restart for part in self._watched)
+
     def look(self, now: float) -> None:
         """Note that the hub runs; from time to time look at every part. Monotonic clock, seconds."""
         self._beat_at = now
+        if self._disk_seconds() >= HANGING_SECONDS:
+            self._disk_hung_at = now
         if now - self._looked_at >= CHECK_SECONDS:
             self._looked_at = now
             for part in self._watched:

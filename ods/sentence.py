@@ -26,9 +26,16 @@ def sentence(status: _Status, *, lost: int, is_losing: bool) -> dict[str, Any]:
 
     `lost`: how many points were lost in this run, `is_losing`: whether some are now.
     """
-    level = "losing" if is_losing else status["state"]
-    text = _losing(status, lost) if is_losing else _TEXTS[level](status)
-    return {"level": level, "text": text, "notes": list(_notes(status, lost=0 if is_losing else lost))}
+    return {
+        "level": "losing" if is_losing else status["state"],
+        "text": text(status, lost=lost, is_losing=is_losing),
+        "notes": list(_notes(status, lost=0 if is_losing else lost)),
+    }
+
+
+def text(status: _Status, *, lost: int, is_losing: bool) -> str:
+    """The sentence alone, which needs nothing of the pods."""
+    return _losing(status, lost) if is_losing else _TEXTS[status["state"]](status)
 
 
 def _live(status: _Status) -> str:
@@ -42,8 +49,8 @@ def _live(status: _Status) -> str:
 def _buffering(status: _Status) -> str:
     since = _clock_time(status["influx"]["outage_began_ns"], status["time_ns"])
     points = status["buffer"]["points"]
-    waiting = f"{_points(points)} {'waits' if points == 1 else 'wait'} safely on this machine's disk"
-    return f"Buffering since {since}: InfluxDB is away; {waiting}."
+    waits = f"{_points(points)} {'waits' if points == 1 else 'wait'} safely on this machine's disk"
+    return f"Buffering since {since}: InfluxDB is away; {waits if points else 'nothing waits yet'}."
 
 
 def _draining(status: _Status) -> str:

@@ -28,7 +28,7 @@ from ods.housekeeping import Housekeeping
 from ods.influx import Influx
 from ods.latest import LatestValues
 from ods.ledger import Ledger
-from ods.listener import Listener, own_addresses
+from ods.listener import Listener
 from ods.pods import Pods
 from ods.progress import Progress, Watched
 from ods.reception import Reception
@@ -40,6 +40,7 @@ from ods.sift import Sifter
 from ods.status import POINT_BYTES, TOLD_RATE, Status
 from ods.store import StoreManager
 from ods.supervisor import Supervisor
+from ods.systemd import Notifier, Systemd
 from ods.web import Web
 from ods.worker import Worker
 
@@ -54,8 +55,11 @@ STORE_STOP_SECONDS, RECORDER_STOP_SECONDS, BUFFER_STOP_SECONDS = 1.5, 0.7, 0.5
 class Service:
     """All of ODS. `run` serves until `request_stop` is called or a part of it fails."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, *, systemd: Systemd | None = None) -> None:
         self._settings = settings
+        given = systemd or Systemd()
+        self._notifier = Notifier(given)
+        self._inherited_socket = given.pods_socket
         self._directory = DataDirectory(settings.directory)
         self._supervisor = Supervisor()
         self._clock = Clock(on_step=self._clock_stepped)
@@ -67,7 +71,7 @@ class Service:
         self._latest = LatestValues(now_ns=self._clock.now_ns)
         self._make_stores()
         self._make_front()
-        self._progress = Progress(self._watched())
+        self._progress = Progress(self._watched(), disk_seconds=self._disk_seconds)
         self._status = Status(
             admission=self._admission,
             settings=settings,
@@ -106,6 +110,7 @@ class Service:
             clock=self._clock,
             directory=self._directory,
             ledger=self._ledger,
+            notifier=self._notifier,
             pods=self._pods,
             progress=self._progress,
             reception=self._reception,
@@ -185,7 +190,7 @@ class Service:
             events=self._events,
             latest=self._latest,
         )
-        self._listener = Listener(self._settings.listener, self._reception)
+        self._listener = Listener(self._settings.listener, self._reception, inherited=self._inherited_socket)
 
         self._recovery = Recovery(
             directory=self._directory.recordings,
@@ -214,10 +219,19 @@ class Service:
                 done=lambda: sifter.answered,
                 heal=sifter.heal,
             ),
-            Watched(name="batches", has_work=lambda: self._batcher.has_work, done=lambda: self._batcher.settled),
+            Watched(
+                name="batches",
+                has_work=lambda: self._batcher.has_work,
+                done=lambda: self._batcher.settled,
+                calls_for_restart=True,
+            ),
             Watched(name="buffer's disk", has_work=lambda: buffer.waiting > 0, done=lambda: buffer.done),
             Watched(name="recordings' disk", has_work=lambda: recorder.waiting > 0, done=lambda: recorder.done),
         ]
+
+    def _disk_seconds(self) -> float:
+        """How long a disk has been at one thing."""
+        return max(self._buffer_worker.seconds_at_job, self._recorder.writer.seconds_at_job)
 
     def run(self) -> int:
         """Serve. Returns the exit status. Raises SettingsError when it cannot start."""
@@ -258,6 +272,7 @@ class Service:
         self._supervisor.spawn("start of the drain", self._start_drain, opened)
         self._latest.start(self._supervisor)
         self._housekeeping.start(self._supervisor)
+        self._notifier.ready()
 
     def _start_drain(self, opened: gevent.event.AsyncResult) -> None:
         try:
@@ -275,7 +290,7 @@ class Service:
         log.info("OpenLoop Data Shuttle %s", __version__)
         for warning in settings.warnings:
             log.warning("%s", warning)
-        for address in own_addresses(settings.listener.host):
+        for address in self._listener.addresses:
             log.info("pods connect to %s port %d", address, self._listener.port)
         log.info("data directory: %s", settings.directory)
         log.info("configuration file: %s", settings.config or "none")
@@ -289,6 +304,7 @@ class Service:
 
     def _stop(self) -> None:
         """Stop accepting, store what was read, and say what waits."""
+        self._notifier.stopping()
         self._listener.stop()
         self._web.stop()
         self._recovery.stop()

@@ -25,7 +25,7 @@ from ods.pods import Pod, Pods
 from ods.progress import Progress
 from ods.recorder import Recorder
 from ods.refusals import Refusals
-from ods.sentence import sentence
+from ods.sentence import sentence, text
 from ods.settings import Settings
 from ods.store import StoreManager
 
@@ -114,6 +114,16 @@ class Status:
     def is_healthy(self) -> bool:
         """Whether points can be kept."""
         return not (self._store.is_dropping or self._admission.is_refusing)
+
+    def sentence(self) -> str:
+        """The snapshot's sentence alone; with a thousand pods it takes a small part of the time."""
+        told = {
+            "time_ns": self._clock.now_ns(),
+            "state": self._state(),
+            "influx": self._influx_state(time.monotonic()),
+            "buffer": self._buffer_state(self._ledger.totals().pending),
+        }
+        return text(told, lost=self._ledger.lost, is_losing=self._is_losing())
 
     def snapshot(self) -> dict[str, Any]:
         """Everything, as of now."""

@@ -5,6 +5,7 @@ gevent's own thread pool makes the caller wait until the thread is free, before 
 """
 
 import sys
+import time
 from collections import deque
 from collections.abc import Callable
 from typing import Any, ParamSpec, TypeVar
@@ -45,12 +46,19 @@ class Worker:
         self.waiting = 0
         #: How many jobs are done.
         self.done = 0
+        self._job_began: float | None = None
 
     def start(self) -> None:
         """Begin to work; jobs submitted before wait until then."""
         if self._hub is None:
             self._hub = gevent.get_hub()
             _start_new_thread(self._work, ())
+
+    @property
+    def seconds_at_job(self) -> float:
+        """How long the job that it is at has taken so far; 0 where there is none."""
+        began = self._job_began
+        return 0.0 if began is None else time.monotonic() - began
 
     def submit(self, job: Callable[_P, _R], /, *args: _P.args, **kwargs: _P.kwargs) -> Any:
         """Queue a job; returns an `AsyncResult` of what it returns or raises."""
@@ -82,10 +90,12 @@ class Worker:
     def _work(self) -> None:
         while (queued := self._jobs.get()) is not None:
             job, args, kwargs, result = queued
+            self._job_began = time.monotonic()
             try:
                 self._done.append((result, job(*args, **kwargs), None))
             except BaseException:  # noqa: BLE001 - whoever waits for the job gets it
                 self._done.append((result, None, sys.exc_info()))
+            self._job_began = None
             self._hub.loop.run_callback_threadsafe(self._deliver)
 
     def _deliver(self) -> None:

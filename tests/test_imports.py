@@ -17,7 +17,7 @@ PACKAGE = ROOT / "ods"
 #: Every module of ODS, by the layer it belongs to. A new module is given its place here.
 LAYERS = {
     "words": {"ods", "errors", "clock", "latency", "ledger"},
-    "tools": {"worker", "supervisor", "disk", "directory", "logs", "failpoints", "progress"},
+    "tools": {"worker", "supervisor", "disk", "directory", "logs", "failpoints", "progress", "systemd"},
     "protocol": {"protocol", "line_protocol", "recording"},
     "intake": {"encoder", "pods", "chunk", "batch", "events", "admission", "intake", "latest", "refusals", "batcher"},
     "recorder": {"recorder", "segments", "left_segments", "playback"},

@@ -24,6 +24,7 @@ class Part:
             has_work=lambda: self.has_work,
             done=lambda: self.done,
             heal=self._heal if can_heal else None,
+            calls_for_restart=not can_heal,
         )
 
     def _heal(self) -> None:
@@ -74,6 +75,37 @@ def test_what_moves_or_has_nothing_to_do_does_not_stand_still() -> None:
         moving.done += second % 10 == 0
         progress.look(100.0 + second)
     assert (progress.standing_still, moving.healed, idle.healed) == ([], 0, 0)
+
+
+def test_only_what_stands_still_and_cannot_be_healed_otherwise_calls_for_a_restart() -> None:
+    """A restart ends the run of every pod."""
+    healed, stuck = Part(), Part(can_heal=False)
+    progress = Progress([healed.watched])
+    look_for(progress, 60, begin=100.0)
+    assert progress.standing_still and not progress.calls_for_restart
+    progress = Progress([stuck.watched])
+    now = look_for(progress, 10, begin=100.0)
+    assert not progress.calls_for_restart
+    now = look_for(progress, 30, begin=now)
+    assert progress.calls_for_restart
+    stuck.done += 1
+    look_for(progress, 10, begin=now)
+    assert not progress.calls_for_restart
+
+
+@pytest.mark.parametrize("job_seconds", [600, 10], ids=["hangs", "is slow"])
+def test_a_disk_that_hangs_calls_for_no_restart(job_seconds: int) -> None:
+    """Nor one that takes 10 s for each thing; once it has come round, what still stands still is looked at anew."""
+    stuck, under_way = Part(can_heal=False), [0.0]
+    progress = Progress([stuck.watched], disk_seconds=lambda: under_way[0])
+    for second in range(100):
+        under_way[0] = float(second % job_seconds)
+        progress.look(100.0 + second)
+        assert not progress.calls_for_restart
+    assert progress.standing_still == ["part"]
+    under_way[0] = 0.0
+    look_for(progress, 60, begin=200.0)
+    assert progress.calls_for_restart
 
 
 def test_a_hub_that_stands_still_is_told_of_with_the_place() -> None:

@@ -56,6 +56,17 @@ def test_an_exception_arrives_where_the_result_is_waited_for(worker: Worker, err
     assert worker.run(lambda: "alive") == "alive"
 
 
+def test_a_job_that_takes_long_is_seen(worker: Worker) -> None:
+    """A disk that hangs is known by it."""
+    assert worker.seconds_at_job == 0.0
+    may_end = threading.Event()
+    stuck = worker.submit(may_end.wait)
+    wait_in_hub(lambda: worker.seconds_at_job > 0.1, "the job to take long")
+    may_end.set()
+    stuck.get()
+    wait_in_hub(lambda: worker.seconds_at_job == 0.0, "the end of the job")
+
+
 def test_submit_never_waits_for_the_thread(worker: Worker) -> None:
     """However long a job takes, the hub goes on and further jobs are queued."""
     may_end = threading.Event()

@@ -4,6 +4,7 @@ from gevent import monkey
 
 monkey.patch_all()  # before anything else imports sockets or threads
 
+import faulthandler  # noqa: E402
 import os  # noqa: E402
 import resource  # noqa: E402
 import signal  # noqa: E402
@@ -12,7 +13,7 @@ from collections.abc import Sequence  # noqa: E402
 
 import gevent  # noqa: E402
 
-from ods import failpoints, logs  # noqa: E402
+from ods import failpoints, logs, systemd  # noqa: E402
 from ods.errors import SettingsError  # noqa: E402
 from ods.options import parse  # noqa: E402
 from ods.service import Service  # noqa: E402
@@ -39,9 +40,10 @@ def main(argv: Sequence[str]) -> int:
 
 
 def _serve(settings: Settings) -> int:
+    faulthandler.enable(sys.__stderr__ or 2)  # systemd's watchdog ends with SIGABRT what stands still: say where
     _raise_limit_of_files()
     gevent.get_hub().exception_stream = logs.LoggedLines()
-    service = Service(settings)
+    service = Service(settings, systemd=systemd.take(os.environ))
     for number in (signal.SIGTERM, signal.SIGINT):
         gevent.signal_handler(number, service.request_stop)
     return service.run()

@@ -27,8 +27,9 @@ STOP_TIMEOUT_SECONDS = 5.0
 
 
 def environment(home: Path, extra: Mapping[str, str] | None = None) -> dict[str, str]:
-    """Return the environment for ODS: nobody's ODS_* settings, proxies or configuration files reach it."""
-    foreign = re.compile(r"ODS_.*|STATE_DIRECTORY|XDG_.*|.*_proxy", re.IGNORECASE)
+    """Return the environment for ODS: nobody's ODS_* settings, proxies, configuration files or systemd reach it."""
+    of_systemd = r"(STATE|CONFIGURATION)_DIRECTORY|NOTIFY_SOCKET|WATCHDOG_.*|LISTEN_.*|JOURNAL_STREAM"
+    foreign = re.compile(rf"ODS_.*|{of_systemd}|XDG_.*|.*_proxy", re.IGNORECASE)
     kept = {key: value for key, value in os.environ.items() if not foreign.fullmatch(key)}
     return kept | {"HOME": str(home), "PYTHONUNBUFFERED": "1"} | dict(extra or {})
 
@@ -86,6 +87,9 @@ class OdsProcess:
         self.options = list(options)
         #: What the environment of the next life has besides.
         self.extra_environment = dict(extra_environment or {})
+        #: The command that becomes ODS, and the file descriptors that it is given besides.
+        self.launcher: Sequence[str] = ()
+        self.passed_on: Sequence[int] = ()
         self.log: list[str] = []
         self._influx_port = influx_port
         self._life_began = 0  # the number of this life's first log line
@@ -139,9 +143,10 @@ class OdsProcess:
         self.folder.mkdir(parents=True, exist_ok=True)
         self._life_began = len(self.log)
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "ods", "serve", *self.arguments],
+            [*self.launcher, sys.executable, "-m", "ods", "serve", *self.arguments],
             cwd=REPOSITORY,
             env=environment(self.folder, self.extra_environment),
+            pass_fds=self.passed_on,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,

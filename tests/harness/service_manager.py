@@ -1,0 +1,113 @@
+"""What systemd does for a service, for tests: it hears what the service says of itself, and holds its socket."""
+
+import socket
+import sys
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+from harness.wait import wait_until
+
+#: The first file descriptor that a service is handed, as sd_listen_fds(3) says.
+FIRST_SOCKET = 3
+#: What becomes the service: only then is it known by which process id it goes.
+_BECOME = """
+import os, sys
+number, name, command = int(sys.argv[1]), sys.argv[2], sys.argv[3:]
+os.dup2(number, {first})
+os.environ |= dict(LISTEN_PID=str(os.getpid()), LISTEN_FDS="1", LISTEN_FDNAMES=name)
+os.execv(command[0], command)
+"""
+
+
+class NotifySocket:
+    """A real datagram socket that a service tells how it is. Use it as a context manager."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self._arrived = threading.Condition()
+        self._messages: list[dict[str, str]] = []
+        self._listener = threading.Thread(target=self._listen, name="notify socket", daemon=True)
+
+    def __enter__(self) -> "NotifySocket":
+        self._socket.bind(str(self._path))
+        self._listener.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as ender:
+            ender.sendto(b"", str(self._path))
+        self._listener.join(timeout=5)
+        self._socket.close()
+
+    def environment(self, *, watchdog_seconds: float | None = None) -> dict[str, str]:
+        """What the service is to be started with."""
+        given = {"NOTIFY_SOCKET": str(self._path)}
+        return given if watchdog_seconds is None else given | {"WATCHDOG_USEC": str(round(watchdog_seconds * 1e6))}
+
+    def count(self, word: str) -> int:
+        """How many messages have held this word so far, `WATCHDOG` or `READY`."""
+        return sum(word in message for message in self._messages)
+
+    def last(self, word: str) -> str | None:
+        """What was said last under this word."""
+        return next((message[word] for message in reversed(self._messages) if word in message), None)
+
+    def wait_for(self, word: str, matches: Callable[[str], bool] = bool, *, timeout_seconds: float = 20) -> str:
+        """Return what is said last under this word, once it matches."""
+        return wait_until(
+            lambda: (said := self.last(word)) is not None and matches(said) and said,
+            timeout_seconds=timeout_seconds,
+            what=f"{word}= with what is waited for",
+            state=lambda: self._messages[-10:],
+        )
+
+    def wait_for_more(self, word: str, count: int = 1, *, timeout_seconds: float = 20) -> None:
+        """Return when so many more messages have held this word."""
+        enough = self.count(word) + count
+        wait_until(
+            lambda: self.count(word) >= enough,
+            timeout_seconds=timeout_seconds,
+            what=f"{enough} times {word}=",
+            state=lambda: self._messages[-10:],
+        )
+
+    def is_silent_for(self, seconds: float) -> bool:
+        """Whether nothing is said for so long."""
+        before = len(self._messages)
+        with self._arrived:
+            return not self._arrived.wait_for(lambda: len(self._messages) > before, seconds)
+
+    def _listen(self) -> None:
+        while message := self._socket.recv(65536).decode():
+            with self._arrived:
+                self._messages.append(dict(line.split("=", 1) for line in message.splitlines()))
+                self._arrived.notify_all()
+
+
+class HeldSocket:
+    """A TCP socket that listens as long as the test, and is handed to one life of a service after the other."""
+
+    def __init__(self, port: int, *, name: str = "pods") -> None:
+        self._name = name
+        self._socket = socket.socket()
+        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        self._socket.bind(("127.0.0.1", port))
+        self._socket.listen(64)
+
+    def __enter__(self) -> "HeldSocket":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._socket.close()
+
+    @property
+    def file_descriptor(self) -> int:
+        """To be passed on to the process."""
+        return self._socket.fileno()
+
+    @property
+    def launcher(self) -> list[str]:
+        """The command that becomes the service whose command follows it."""
+        return [sys.executable, "-c", _BECOME.format(first=FIRST_SOCKET), str(self.file_descriptor), self._name]
