@@ -7,13 +7,29 @@ READY_TEST := $(VENV)/.ready-test
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help run test faults lint format clean
+.PHONY: help run service test faults lint format clean
 
 help: ## show the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
 
 run: $(READY) ## make the environment, start the server (ARGS="..." passes options)
 	@exec ./server.py $(ARGS)
+
+service: $(READY) ## install ODS as a service of systemd and start it (as root, in /opt/ods; docs/operations.md)
+	@case $(CURDIR)/ in /home/*|/root/*) \
+		echo "a service cannot read a home directory; put ODS in /opt/ods"; exit 2;; esac
+	$(VENV)/bin/python -m compileall -q ods
+	install -D -m 644 conf/systemd/sysusers.conf /etc/sysusers.d/ods.conf
+	systemd-sysusers /etc/sysusers.d/ods.conf
+	@runuser -u ods -- $(CURDIR)/$(VENV)/bin/ods --version || \
+		{ echo "the user ods cannot run it: let all users read $(CURDIR) and its Python"; exit 2; }
+	for unit in ods.service ods.socket; do \
+		sed 's|/opt/ods|$(CURDIR)|g' conf/systemd/$$unit > /etc/systemd/system/$$unit || exit; done
+	ln -sfn $(CURDIR)/$(VENV)/bin/ods /usr/local/bin/ods
+	systemctl daemon-reload
+	systemctl enable --quiet ods.socket ods.service
+	systemctl start ods.socket
+	systemctl restart ods.service
 
 test: $(READY_TEST) lint ## make the environment, check the code and run all tests (ARGS="..." passes options to pytest)
 	$(VENV)/bin/python -m pytest $(ARGS)
