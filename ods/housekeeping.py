@@ -15,6 +15,7 @@ from ods.availability import Availability
 from ods.buffer import Buffer
 from ods.clock import Clock
 from ods.directory import DataDirectory
+from ods.health_points import HealthPoints
 from ods.ledger import Fate, Ledger
 from ods.pods import Pods
 from ods.progress import Progress
@@ -47,6 +48,7 @@ class Housekeeping:
         buffer_worker: Worker,
         clock: Clock,
         directory: DataDirectory,
+        health_points: HealthPoints,
         ledger: Ledger,
         notifier: Notifier,
         pods: Pods,
@@ -63,6 +65,7 @@ class Housekeeping:
         self._buffer_worker = buffer_worker
         self._clock = clock
         self._directory = directory
+        self._health_points = health_points
         self._ledger = ledger
         self._notifier = notifier
         self._pods = pods
@@ -121,6 +124,7 @@ class Housekeeping:
             self._status.tick()
             self._progress.look(time.monotonic())
             self.take_backlog_over()
+            self._health_points.look(time.monotonic())
             if not self._notes.waiting:
                 self._notes.submit(self._directory.hold).rawlink(self._held)
                 self._note_times()

@@ -7,23 +7,29 @@ Values are Python's `repr` of the float: InfluxDB 1.6 refuses `+5`, and reads ba
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from ods.protocol import DataPoints, LogMessage
 
 LOG_MEASUREMENT = "pod_log"
 EVENT_MEASUREMENT = "ods_event"
+HEALTH_MEASUREMENT = "ods_health"
 
 _TAG = str.maketrans({",": "\\,", "=": "\\=", " ": "\\ "})
 _STRING = str.maketrans({'"': '\\"', "\\": "\\\\"})
 _LINE = re.compile(
     r"""
-    [^ ,\n]+ , (?: \\[ ] | [^ \n] )* [ ]
-    (?: value= [^ ,"\n]+ | (?:message|detail)= " (?: \\. | [^"\\\n] )* " ) [ ]
+    (?: [^ ,\n]+ , (?: \\[ ] | [^ \n] )* [ ]
+        (?: value= [^ ,"\n]+ | (?:message|detail)= " (?: \\. | [^"\\\n] )* " )
+    |   ods_health,pod= (?: \\[ ] | [^ \n] )* [ ]
+        [a-z_]+= [^ ,="\n]+ (?: , [a-z_]+= [^ ,="\n]+ )*
+    ) [ ]
     -?\d+
     """,
     re.VERBOSE,
 )
+#: A pod may call a data point by the name of that measurement, and its field is `value`.
+_HEALTH = re.compile(r"ods_health,pod=(?:\\ |[^ \n])*+ (?!value=)")
 _ESCAPED_IN_STRING = re.compile(r'\\(["\\])')
 
 
@@ -53,9 +59,15 @@ def event_line(event: str, detail: str, tag: str, time_ns: int) -> str:
     return f'{EVENT_MEASUREMENT},event={event}{tag} detail="{detail.translate(_STRING)}" {time_ns}\n'
 
 
+def health_line(fields: Mapping[str, float], tag: str, time_ns: int) -> str:
+    """The line of ODS's own health; no field may be called `value`."""
+    written = ",".join([f"{name}={float(value)!r}" for name, value in fields.items()])
+    return f"{HEALTH_MEASUREMENT}{tag} {written} {time_ns}\n"
+
+
 def is_event(line: str) -> bool:
-    """Whether a line is one of ODS's own events, which the ledger does not count."""
-    return line.startswith(f"{EVENT_MEASUREMENT},event=")
+    """Whether a line is one of ODS's own, an event or its health, which the ledger does not count."""
+    return line.startswith(f"{EVENT_MEASUREMENT},event=") or _HEALTH.match(line) is not None
 
 
 def series_of(line: str) -> str:
@@ -88,6 +100,12 @@ def name_of(line: str) -> str:
 
 
 def value_of(line: str) -> str:
-    """The one field of a line that this module wrote: a number as it stands, a string as it was before."""
-    value = line[len(series_of(line)) + 1 :].rpartition(" ")[0].partition("=")[2]
+    """The field of a line that this module wrote: a number as it stands, a string as it was before; all of a health's.
+
+    Those stand as they are written.
+    """
+    fields = line[len(series_of(line)) + 1 :].rpartition(" ")[0]
+    if _HEALTH.match(line):
+        return fields
+    value = fields.partition("=")[2]
     return _ESCAPED_IN_STRING.sub(r"\1", value[1:-1]) if value.startswith('"') else value

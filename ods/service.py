@@ -24,6 +24,7 @@ from ods.disk import Disk
 from ods.drain import Drain
 from ods.errors import BufferUnavailable, SettingsError
 from ods.events import Events
+from ods.health_points import HealthPoints
 from ods.housekeeping import Housekeeping
 from ods.influx import Influx
 from ods.latest import LatestValues
@@ -109,6 +110,13 @@ class Service:
             buffer_worker=self._buffer_worker,
             clock=self._clock,
             directory=self._directory,
+            health_points=HealthPoints(
+                clock=self._clock,
+                ods=self._ods,
+                pods=self._pods,
+                snapshot=self._status.snapshot,
+                forward=self._batcher.put,
+            ),
             ledger=self._ledger,
             notifier=self._notifier,
             pods=self._pods,

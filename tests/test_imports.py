@@ -19,7 +19,10 @@ LAYERS = {
     "words": {"ods", "errors", "clock", "latency", "ledger"},
     "tools": {"worker", "supervisor", "disk", "directory", "logs", "failpoints", "progress", "systemd"},
     "protocol": {"protocol", "line_protocol", "recording"},
-    "intake": {"encoder", "pods", "chunk", "batch", "events", "admission", "intake", "latest", "refusals", "batcher"},
+    "intake": {
+        *("encoder", "pods", "chunk", "batch", "events", "health_points", "admission", "intake", "latest", "refusals"),
+        "batcher",
+    },
     "recorder": {"recorder", "segments", "left_segments", "playback"},
     "influx": {"influx", "influx_answers", "influx_http"},
     "buffer": {

@@ -15,6 +15,7 @@ from ods.errors import SettingsError
 from ods.line_protocol import (
     data_lines,
     event_line,
+    health_line,
     is_event,
     is_own,
     log_line,
@@ -132,13 +133,16 @@ pod_names = st.one_of(
 )
 data_names = st.one_of(
     st.text("abcXYZ019_.:/-", min_size=1, max_size=63),
-    st.sampled_from(["pod_log", "ods_event", "time", "_", "-1", "pod"]),
+    st.sampled_from(["pod_log", "ods_event", "ods_health", "time", "_", "-1", "pod"]),
 )
 floats = st.floats(allow_nan=False, allow_infinity=False)
 texts = st.one_of(
     st.binary(max_size=40).map(readable),
     st.text(max_size=40).map(lambda text: readable(text.encode("utf-8", "surrogatepass"))),
     st.text("\\\" ,=#n\n\r\t'é", max_size=20).map(lambda text: readable(text.encode())),
+)
+figures = st.dictionaries(
+    st.sampled_from(["received", "available", "points_per_second", "values"]), floats, min_size=1, max_size=4
 )
 times = st.integers(0, 2**63 - 1)
 
@@ -175,9 +179,19 @@ def test_events_parse_back(pod: str, detail: str, time_ns: int) -> None:
     assert read(body) == [Parsed("ods_event", {"pod": pod, "event": "connected"}, {"detail": detail}, time_ns)]
 
 
+@CHECKED
+@given(pod_names, figures, times)
+def test_a_health_parses_back(pod: str, health: dict[str, float], time_ns: int) -> None:
+    assume(accepted(pod))
+    body = health_line(health, pod_tag(pod), time_ns)
+    fields: dict[str, float | str] = {**health}
+    assert read(body) == [Parsed("ods_health", {"pod": pod}, fields, time_ns)]
+    assert value_of(body) == ",".join(f"{name}={value!r}" for name, value in health.items())
+
+
 @st.composite
 def lines(draw: st.DrawFn) -> str:
-    """A line of any of the three kinds."""
+    """A line of any of the four kinds."""
     tag, text, time_ns = pod_tag(draw(pod_names.filter(accepted))), draw(texts), draw(times)
     return draw(
         st.sampled_from(
@@ -185,6 +199,7 @@ def lines(draw: st.DrawFn) -> str:
                 data_lines(points((draw(data_names), draw(floats))), tag, [str(time_ns)]),
                 log_line(LogMessage(draw(st.sampled_from(LEVELS)), text, text), tag, str(time_ns)),
                 event_line("outage", text, tag, time_ns),
+                health_line(draw(figures), tag, time_ns),
             ]
         )
     )
@@ -198,8 +213,9 @@ def test_series_pod_and_time_of_a_line_are_those_of_its_point(line: str) -> None
     for written in (line, line.rstrip("\n")):
         assert (pod_of(written), name_of(written)) == (point.tags["pod"], point.measurement)
         assert is_own(written.rstrip("\n"))
-        (value,) = point.fields.values()
-        assert value_of(written) == (value if isinstance(value, str) else repr(value))
+        if point.measurement != "ods_health" or "value" in point.fields:
+            (value,) = point.fields.values()
+            assert value_of(written) == (value if isinstance(value, str) else repr(value))
         assert time_of(written) == point.time_ns
         series = series_of(written)
         assert line.startswith(series + " ")
@@ -237,12 +253,14 @@ def test_no_data_points_are_no_lines() -> None:
     assert data_lines(points(), pod_tag("a"), []) == ""
 
 
-@pytest.mark.parametrize("name", ["accel_x", "ods_event", "pod_log", "ods_event2"])
-def test_only_odss_own_events_are_events(name: str) -> None:
-    """The ledger does not count events; a data point is counted, whatever its name."""
-    assert is_event(event_line("connected", "", pod_tag("a"), 1))
-    assert not is_event(log_line(LogMessage(None, "m", "m"), pod_tag("a"), "1"))
-    assert not is_event(data_lines(points((name, 1.0)), pod_tag("a"), ["1"]))
+@pytest.mark.parametrize("pod", ["a", "a b", "a value=1", "pod=x value=2 3"])
+@pytest.mark.parametrize("name", ["accel_x", "ods_event", "ods_health", "pod_log", "ods_event2"])
+def test_only_odss_own_events_and_its_health_are_events(name: str, pod: str) -> None:
+    """The ledger does not count them; a data point is counted, whatever its name and its pod's."""
+    assert is_event(event_line("connected", "", pod_tag(pod), 1))
+    assert is_event(health_line({"received": 1, "available": True}, pod_tag(pod), 1))
+    assert not is_event(log_line(LogMessage(None, "m", "m"), pod_tag(pod), "1"))
+    assert not is_event(data_lines(points((name, 1.0)), pod_tag(pod), ["1"]))
 
 
 # -- A real InfluxDB --------------------------------------------------------------------------------------------------
@@ -281,6 +299,7 @@ def nasty_lines(clock: Iterable[int]) -> list[str]:
         for text in NASTY_TEXTS:
             written += [log_line(LogMessage(next(levels), text, text), tag, next(times))]
             written += [event_line("connected", text, tag, int(next(times)))]
+        written += [health_line({"received": next(values), "stored": next(values)}, tag, int(next(times)))]
     return written
 
 

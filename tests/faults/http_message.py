@@ -10,8 +10,8 @@ from dataclasses import dataclass
 HEAD_BYTES = 64 * 1024
 #: A body is read in pieces of this size. Bytes.
 PIECE_BYTES = 4096
-#: ODS's own events are written beside the points, and are not counted with them.
-EVENTS = b"ods_event,"
+#: ODS's own events and its health are written beside the points, and are not counted with them.
+EVENTS = (b"ods_event,", b"ods_health,")
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ class Message:
 
     def lines(self) -> list[bytes]:
         """Of a write: its points, neither comments nor ODS's own events."""
-        return [line for line in self.plain_body().split(b"\n") if line and not line.startswith((b"#", EVENTS))]
+        return [line for line in self.plain_body().split(b"\n") if line and not line.startswith((b"#", *EVENTS))]
 
     def plain_body(self) -> bytes:
         """The body, decompressed. Raises OSError or EOFError where it is not what its head says."""
