@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 import ods.quarantine
 from ods.buffer import Buffer
-from ods.line_protocol import event_line, log_line, pod_of, pod_tag, time_of
+from ods.line_protocol import event_line, health_line, log_line, pod_of, pod_tag, time_of
 from ods.protocol import LogMessage
 from ods.quarantine import ACTIONS, Page, Selection, drop, retry, show, summarise
 from ods.rows import BadLine
@@ -42,7 +42,9 @@ def buffer(tmp_path: Path) -> Iterator[Buffer]:
 def put(buffer: Buffer, lines: list[str], reason: str = CONFLICT.format(1), database: str = "ods") -> None:
     """Put lines into the quarantine, as the sifter does."""
     bad = [
-        BadLine(pod_of(line), time_of(line), line, reason, int(not line.startswith("ods_event,event=")))
+        BadLine(
+            pod_of(line), time_of(line), line, reason, int(not line.startswith(("ods_event,event=", "ods_health,")))
+        )
         for line in lines
     ]
     pods = Counter[str]()
@@ -172,15 +174,20 @@ def test_a_page_holds_no_more_than_its_bytes(buffer: Buffer, monkeypatch: pytest
     assert max(len(page.to_json()) for page in pages) < 30_000
 
 
-def test_events_are_no_points(buffer: Buffer) -> None:
-    """ODS's own events can be quarantined, retried and dropped, and are counted nowhere."""
-    events = [event_line("x", "detail", pod_tag("a"), n).rstrip("\n") for n in range(4)]
-    put(buffer, events)
+@pytest.mark.parametrize("name", ["ods_event", "ods_health"])
+def test_events_and_health_are_no_points(buffer: Buffer, name: str) -> None:
+    """ODS's own lines can be quarantined, retried and dropped, and are counted nowhere."""
+    written = {
+        "ods_event": [event_line("x", "detail", pod_tag("a"), n).rstrip("\n") for n in range(4)],
+        "ods_health": [health_line({"received": n, "torn": 0}, pod_tag("a"), n).rstrip("\n") for n in range(4)],
+    }
+    put(buffer, written[name])
     put(buffer, X)
     assert buffer.totals()["quarantined"] == {"a": 3}
-    page = retry(buffer, Selection(name="ods_event", until=2))
+    assert [entry["line"] for entry in show(buffer, Selection(name=name)).entries] == written[name]
+    page = retry(buffer, Selection(name=name, until=2))
     assert (page.lines, page.points) == (2, {})
-    page = drop(buffer, Selection(name="ods_event"))
+    page = drop(buffer, Selection(name=name))
     assert (page.lines, page.points) == (2, {})
     assert buffer.totals() == {"pending": {}, "quarantined": {"a": 3}}
     assert len(queued(buffer)) == 2

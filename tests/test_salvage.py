@@ -712,8 +712,8 @@ def test_a_batch_whose_columns_are_wrong_is_counted_again_from_its_lines(
     assert found == SavedBatch(row[0], "", row[2], pods_of(lines), min(times), None, row[7], is_header_sound=False)
 
 
-def test_ods_own_events_are_not_counted_as_points(maker: Maker, tmp_path: Path) -> None:
-    text = b'ods_event,event=x,pod=a detail="y" 5\naccel,pod=a value=1.0 7\n'
+def test_ods_own_events_and_health_are_not_counted_as_points(maker: Maker, tmp_path: Path) -> None:
+    text = b'ods_event,event=x,pod=a detail="y" 5\nods_health,pod=a received=2.0,torn=0.0 6\naccel,pod=a value=1.0 7\n'
     maker.buffer.append(text, database="ods", pods={"a": 1}, first_ns=5)
     files = files_with(maker, ("UPDATE batches SET checksum = 1", ()))
     (found,), report = salvaged(write(tmp_path / "copy", files))
