@@ -34,6 +34,8 @@ pytestmark = pytest.mark.timeout(sized(240, long=2700), method="signal")
 
 SEED = int(os.environ.get("ODS_TEST_SEED", "1"))
 ROUNDS = int(os.environ.get("ODS_TEST_ROUNDS", sized(len(DAMAGES) + 4, long=1000)))
+#: The measurements of ODS itself, which no pod sent.
+OWN = ("ods_event", "ods_health")
 #: The contract: ODS listens within seconds. Asserted in the long run alone.
 LISTENING_SECONDS = 5.0
 #: What each life of ODS is sent.
@@ -251,7 +253,7 @@ class Round:
             f" pages {[sorted(batch.pages) for batch in rows[:5]]}, first {missing[:3]}"
         )
         self._check_strangers(stored)
-        records = sum(measurement != "ods_event" for measurement, _, _ in stored)
+        records = sum(measurement not in OWN for measurement, _, _ in stored)
         totals = self._ods.totals()
         assert totals["stored"] >= records, f"{records} records are stored, counted are {totals}"
         arrived = sum(batch.keys <= stored.keys() for batch in pages.batches)
@@ -278,13 +280,13 @@ class Round:
         assert not strangers, f"{len(strangers)} points were never sent: {sorted(strangers)[:5]}"
         probed = defaultdict(list)
         for (measurement, pod, time_ns), fields in stored.items():
-            if pod == PROBE and measurement != "ods_event":
+            if pod == PROBE and measurement not in OWN:
                 probed[measurement, pod].append((time_ns, dict(fields)["value"]))
         self._probe.check(probed)
 
     def _is_of_this_round(self, key: Key) -> bool:
         measurement, pod, time_ns = key
-        return pod == PROBE or (measurement == "ods_event" and time_ns >= self._began_ns)
+        return pod == PROBE or (measurement in OWN and time_ns >= self._began_ns)
 
     def _check_end(self, untouched: set[int]) -> None:
         """The ledger adds up, ODS is well and ends well, and the quarantine is what it was where it was undamaged."""
