@@ -82,7 +82,7 @@ class Reception:
 
     def refused(self, address: str) -> None:
         """A peer outside the allowed networks was turned away."""
-        reason = "it is in no network given by --allow"
+        reason = "it is in no network given by --allow; such a pod may boot, and brakes at its first sends"
         if self.refusals.note(address, reason, self._clock.now_ns()):
             log.warning("refused %s: %s", address, reason)
 

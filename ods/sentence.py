@@ -87,7 +87,7 @@ def _notes(status: _Status, *, lost: int) -> Iterator[str]:
         yield f"Missing from the recordings: {grouped(recordings['unrecorded'])} records."
     hours_left = status["disk"]["hours_left"]
     if hours_left is not None and hours_left < FEW_HOURS:
-        yield f"The disk is full in {hours_left:.1f} hours at this rate."
+        yield f"Room for an outage of {hours_left:.1f} hours at this rate; then points are lost. Free some space."
     if abs(status["clock"]["offset_seconds"]) > CLOCK_SECONDS:
         yield f"The clock of ODS is {status['clock']['offset_seconds']:+.1f} s off the wall clock."
     yield from _about_pods(status["pods"])

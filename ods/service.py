@@ -38,7 +38,7 @@ from ods.recovery import Recovery
 from ods.rescue import Rescue
 from ods.settings import Settings
 from ods.sift import Sifter
-from ods.status import POINT_BYTES, TOLD_RATE, Status
+from ods.status import TOLD_RATE, Status
 from ods.store import StoreManager
 from ods.supervisor import Supervisor
 from ods.systemd import Notifier, Systemd
@@ -305,8 +305,8 @@ class Service:
         log.info("InfluxDB: %s, database %r", settings.influx.url, settings.influx.database)
         log.info("status: %s", self._web.url or "not served (--http-port 0)")
         try:
-            room = min(self._disk.free_for_buffer_bytes(), settings.buffer_limit_bytes)
-            log.info("disk: lasts %.0f hours at %.0f points a second", room / POINT_BYTES / TOLD_RATE / 3600, TOLD_RATE)
+            self._disk.free_for_buffer_bytes()
+            log.info("disk: lasts %.0f hours at %.0f points a second", self._status.hours_left(TOLD_RATE), TOLD_RATE)
         except OSError as error:
             log.warning("disk: %s", error)
 

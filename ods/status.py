@@ -195,12 +195,15 @@ class Status:
             "bytes": self._buffer.used_bytes,
             "limit_bytes": self._settings.buffer_limit_bytes,
             "usable": not self._store.is_buffer_in_trouble,
-            "oldest_seconds": None if oldest_ns is None else round((self._clock.now_ns() - oldest_ns) / 1e9, 3),
+            "oldest_seconds": None if oldest_ns is None or not pending else self._seconds_since(oldest_ns),
             "drain_points_per_second": None if rate is None else round(rate, 1),
             "eta_seconds": None if not rate else round(pending / rate, 1),
             "drained_points": drained,
             "drain_total_points": None if drained is None else drained + pending,
         }
+
+    def _seconds_since(self, time_ns: int) -> float:
+        return round((self._clock.now_ns() - time_ns) / 1e9, 3)
 
     def _outages(self, now: float) -> dict[str, Any]:
         latest = list(self._availability.outages)[: -LISTED - 1 : -1]
@@ -211,12 +214,15 @@ class Status:
         }
 
     def _disk_state(self, now: float, received: int) -> dict[str, Any]:
-        free_bytes = self._disk.free_bytes
         rate = self._rate_of_all(now, received) or TOLD_RATE
-        return {
-            "free_bytes": free_bytes,
-            "hours_left": None if free_bytes is None else round(free_bytes / POINT_BYTES / rate / 3600, 2),
-        }
+        return {"free_bytes": self._disk.free_bytes, "hours_left": self.hours_left(rate)}
+
+    def hours_left(self, points_per_second: float) -> float | None:
+        """How long an outage that began now could last at this rate until points are dropped; None where unknown."""
+        if self._disk.free_bytes is None:
+            return None
+        room_bytes = min(self._disk.free_bytes, self._settings.buffer_limit_bytes - self._buffer.used_bytes)
+        return round(max(0, room_bytes) / POINT_BYTES / points_per_second / 3600, 2)
 
     def _listening_addresses(self, now: float) -> list[str]:
         """The network comes and goes; asking for it a hundred times a second would tell nothing more."""

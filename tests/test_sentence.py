@@ -94,7 +94,7 @@ def test_losing_beats_every_state_and_says_why(told: dict[str, Any], reason: str
         ({"standing_still": ["drain"]}, "Stands still: drain."),
         ({"recordings__recording": False}, "Recordings are stopped"),
         ({"recordings__unrecorded": 7}, "Missing from the recordings: 7 records."),
-        ({"disk__hours_left": 1.25}, "The disk is full in 1.2 hours"),
+        ({"disk__hours_left": 1.25}, "Room for an outage of 1.2 hours"),
         ({"clock__offset_seconds": 86400.0}, "The clock of ODS is +86400.0 s off"),
         ({"pods": []}, "No pod is connected."),
         ({"pods": [{"name": "b", "connected": False, "expected": True, "connects": 0}]}, "Not seen yet: b."),
