@@ -70,7 +70,12 @@ def serve_examples() -> list[str]:
 def client_examples() -> list[str]:
     given = [line for command in ("", *COMMANDS) for line in examples(help_of(command))]
     given += [line.removeprefix(".venv/bin/") for line in console_lines(README)]
-    return [line for line in dict.fromkeys(given) if line.startswith(("ods simulate", "ods status", "curl"))]
+    return [line for line in dict.fromkeys(given) if line.startswith(("ods simulate", "curl"))]
+
+
+def status_examples() -> list[str]:
+    given = examples(help_of("status")) + [line.removeprefix(".venv/bin/") for line in console_lines(README)]
+    return [line for line in dict.fromkeys(given) if line.startswith("ods status")]
 
 
 def quarantine_examples() -> list[str]:
@@ -81,6 +86,13 @@ def test_readme_and_help_have_examples() -> None:
     """The tests below run what they find: they must find something."""
     assert len(serve_examples()) >= 3
     assert len(client_examples()) >= 4
+    assert {word for line in status_examples() for word in line.split()} >= {
+        "--watch",
+        "--boot",
+        "--url",
+        "--json",
+        "|",
+    }
     assert {line.split()[2] for line in quarantine_examples()} == {"list", "export", "retry", "drop"}
 
 
@@ -124,11 +136,35 @@ def test_the_other_examples_do_what_they_say(influx: InfluxServer, start_ods: St
             seconds = words.index("--seconds") if "--seconds" in words else None
             words = words if seconds is None else [*words[:seconds], *words[seconds + 2 :]]
             words += ["--host", "127.0.0.1", "--port", str(ods.port), "--seconds", "1", "--rate", "200"]
-        if words[1] == "status":
-            words += ["--directory", str(ods.directory)]
         done = run_ods(*words[1:], home=tmp_path)
         assert done.returncode == 0, f"{example}: {done.stdout}{done.stderr}"
         wait_until(lambda: ods.totals()["in_flight"] == 0, timeout_seconds=TIMEOUT_SECONDS, what="everything is stored")
+
+
+@pytest.mark.parametrize("example", status_examples())
+def test_an_example_of_the_status_shows_the_running_ods(
+    example: str, influx: InfluxServer, start_ods: StartOds, tmp_path: Path
+) -> None:
+    """As a shell runs it; a watch goes on until Ctrl-C, which is no failure."""
+    ods = start_ods(influx)
+    wanted, bar, rest = example.replace("http://localhost:7777", ods.url).partition(" |")
+    if "--url" not in wanted:
+        wanted += f" --directory {shlex.quote(str(ods.directory))}"
+    line = wanted.replace("ods", f"{'' if bar else 'exec '}{shlex.quote(sys.executable)} -m ods", 1) + bar + rest
+    with PodClient(ods.port, address="127.0.2.7").read_replies() as pod:
+        pod.exchange(b"POD2accel_x 1\n")
+        command = subprocess.Popen(
+            line, shell=True, cwd=ROOT, env=environment(tmp_path), stdout=subprocess.PIPE, text=True
+        )
+        assert command.stdout is not None
+        shown = command.stdout.readline()
+        if "--watch" in wanted:
+            command.send_signal(signal.SIGINT)
+        shown += command.communicate()[0]
+        assert command.wait(TIMEOUT_SECONDS) == 0, shown
+    assert (
+        "1 is connected" if "--boot" in wanted else "pods_connected=1" if "--watch" in wanted else "127.0.2.7"
+    ) in shown
 
 
 def test_the_examples_of_the_quarantine_do_what_they_say(

@@ -35,6 +35,11 @@ LAYERS = {
     "report": {"report", "sentence"},
     "rescue": {"rescue"},
     "recovery": {"recovery"},
+    "status view": {
+        "status_view",
+        *(f"status_view.{name}" for name in ("boot", "plain", "pod_lines", "pods", "reading", "screen")),
+        *(f"status_view.{name}" for name in ("styles", "telling", "words")),
+    },
     "settings": {"settings"},
     "options": {"options"},
     "listener": {"listener", "connection", "turns"},
@@ -48,8 +53,10 @@ LAYERS = {
         "__main__",
         "control_client",
         "quarantine_access",
+        "status_source",
         "commands",
-        *(f"commands.{name}" for name in ("quarantine", "serve", "simulate", "status")),
+        *(f"commands.{name}" for name in ("quarantine", "serve", "simulate")),
+        *(f"commands.{name}" for name in ("status", "status_output", "status_watch")),
     },
 }
 
@@ -67,6 +74,7 @@ KNOWS = {
     "store": {"intake", "influx", "buffer", "availability"},
     "drain": {"protocol", "influx", "buffer", "availability"},
     "report": {"availability"},
+    "status view": {"report"},
     "rescue": {"buffer"},
     "recovery": {"protocol", "intake", "recorder", "buffer", "store"},
     "settings": set(),
@@ -83,7 +91,7 @@ KNOWS = {
         "drain",
         "report",
     },
-    "wiring": set(LAYERS) - {"wiring", "simulator", "commands"},
+    "wiring": set(LAYERS) - {"wiring", "simulator", "commands", "status view"},
     "simulator": set(),
     "commands": set(LAYERS) - {"commands"},
 }
@@ -102,6 +110,7 @@ IMPORTERS = {
     "sqlite_utils": {"buffer", "buffer_file", "buffer_tables"},
     "sqlite3": {"buffer_file", "buffer_tables"},
     "configargparse": {"options"},
+    "rich": {"status_view.screen", "status_view.pod_lines", "commands.status_output"},
     "gevent.server": {"listener"},
     "prometheus_client": {"metrics"},
     "gevent.pywsgi": {"web"},
