@@ -68,7 +68,12 @@ def default_config(environment: Mapping[str, str]) -> str | None:
 
 
 def default_directory(environment: Mapping[str, str]) -> Path:
-    """`$STATE_DIRECTORY` (systemd's), else `ods` in the user's state directory (XDG; on macOS, Application Support)."""
+    """`$ODS_DIRECTORY`, else `$STATE_DIRECTORY` (systemd's), else `ods` in the user's state directory.
+
+    That is XDG's; on macOS, Application Support.
+    """
+    if named := environment.get("ODS_DIRECTORY"):  # the option of `serve`, which the other commands follow
+        return Path(named).expanduser().absolute()
     if given := environment.get("STATE_DIRECTORY"):
         return Path(given.split(":")[0])
     home = Path(environment.get("HOME") or Path("~").expanduser())

@@ -178,6 +178,7 @@ def test_the_configuration_file_comes_from_the_environment_too(toml) -> None:
         ({}, "/home/someone/.local/state/ods"),
         ({"XDG_STATE_HOME": "/state"}, "/state/ods"),
         ({"XDG_STATE_HOME": "not/absolute"}, "/home/someone/.local/state/ods"),
+        ({"ODS_DIRECTORY": "/srv/ods", "STATE_DIRECTORY": "/var/lib/ods"}, "/srv/ods"),
         ({"STATE_DIRECTORY": "/var/lib/ods"}, "/var/lib/ods"),
         ({"STATE_DIRECTORY": "/var/lib/ods:/var/lib/more", "XDG_STATE_HOME": "/state"}, "/var/lib/ods"),
     ],
