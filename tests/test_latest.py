@@ -174,3 +174,18 @@ def test_sampling_makes_pauses_where_there_is_much(monkeypatch: pytest.MonkeyPat
     paused: list[None] = []
     bench.values.sample(pause=lambda: paused.append(None))
     assert len(paused) == 3
+
+
+def test_a_history_by_parts_is_as_of_its_begin_however_slowly_it_is_taken() -> None:
+    bench = Bench()
+    for value in range(latest.SAMPLES + 10):
+        bench.take("a", speed=value, height=-value)
+        bench.sample()
+    history = bench.history()
+    begun, series = bench.values.history_by_parts("a", match="")
+    taken = dict([next(series)])
+    for value in range(5):
+        bench.take("a", speed=value, height=-value)
+        bench.sample()
+    taken.update(series)
+    assert {**begun, "series": taken} == history
