@@ -99,6 +99,7 @@ class Service:
         )
         self._web = Web(
             status=self._status,
+            latest=self._latest,
             control=control,
             directory=self._directory,
             host=settings.http_host,
@@ -303,7 +304,8 @@ class Service:
         log.info("data directory: %s", settings.directory)
         log.info("configuration file: %s", settings.config or "none")
         log.info("InfluxDB: %s, database %r", settings.influx.url, settings.influx.database)
-        log.info("status: %s", self._web.url or "not served (--http-port 0)")
+        for page in self._web.urls or ["not served (--http-port 0)"]:
+            log.info("status: %s", page)
         try:
             self._disk.free_for_buffer_bytes()
             log.info("disk: lasts %.0f hours at %.0f points a second", self._status.hours_left(TOLD_RATE), TOLD_RATE)

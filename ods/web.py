@@ -1,11 +1,11 @@
-"""The status over HTTP: `/healthz` and `/api/status`, on the network and on the control socket.
+"""The status over HTTP: on the network, and on the control socket.
 
-On the network it is read-only; what changes something is asked for on the control socket (`ods.control`), which only
-the user that ODS runs as can open.
+On the network all is read-only (`ods.answers`), for those who may ask (`ods.http_guard`), and takes no more than
+`SHARE` of the hub's time; what changes something is asked for on the control socket (`ods.control`), which only the
+user that ODS runs as can open.
 """
 
 import http
-import json
 import logging
 import os
 import socket
@@ -13,43 +13,63 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from gevent import socket as gsocket
-from gevent.pywsgi import WSGIServer
 
+from ods.answers import Answer, Answers
+from ods.assets import read_assets
 from ods.control import QUARANTINE, Control
 from ods.directory import DataDirectory
 from ods.errors import SettingsError
+from ods.feed import Feed, Latest
+from ods.http_guard import own_names, refusal
+from ods.http_server import CONNECTION, HttpServer, limit_of_connections
+from ods.listener import own_addresses
+from ods.pace import Pace, Unbounded
 from ods.status import Status
 
 log = logging.getLogger(__name__)
 
-_Answer = tuple[str, str, bytes]
+#: The most that requests from the network may take of the hub's time, and what of it may be saved for the many requests
+#: that loading the page is: seconds.
+SHARE, BURST_SECONDS = 0.05, 0.25
+#: How long the connections may take to end. Seconds.
+STOP_SECONDS = 0.1
+
+_StartResponse = Callable[..., Any]
 
 
 class Web:
     """One server on TCP (where `port` is not None) and one on the control socket in the data directory."""
 
     def __init__(
-        self, *, status: Status, control: Control, directory: DataDirectory, host: str, port: int | None
+        self, *, status: Status, latest: Latest, control: Control, directory: DataDirectory, host: str, port: int | None
     ) -> None:
-        self._status = status
         self._commands = control
         self._directory = directory
         self._host = host
         self._port = port
-        self._server: WSGIServer | None = None
-        self._control: WSGIServer | None = None
+        self._pace = Pace(share=SHARE, burst_seconds=BURST_SECONDS)
+        self._feed = Feed(status_json=lambda: self._answers.status_json(), latest=latest)
+        self._answers = Answers(status=status, latest=latest, feed=self._feed, assets=read_assets(), pace=self._pace)
+        self._names = own_names()
+        self._server: HttpServer | None = None
+        self._control: HttpServer | None = None
 
     @property
-    def url(self) -> str | None:
-        """Where a person finds it; None where it is off."""
-        host = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(self._host, self._host)
-        return None if self._server is None else f"http://{host}:{self._server.server_port}/api/status"
+    def port(self) -> int | None:
+        """The port that it listens on; None where it is off."""
+        return None if self._server is None else self._server.server_port
+
+    @property
+    def urls(self) -> list[str]:
+        """Where a person finds the page, on this machine last; nothing where it is off."""
+        return [] if self.port is None else [_url(address, self.port) for address in own_addresses(self._host)]
 
     def bind(self) -> None:
         """Take the port, without serving yet. Raises SettingsError."""
         if self._port is None:
             return
-        self._server = self._new_server((self._host, self._port), self._serve)
+        where = (self._host, self._port)
+        self._server = HttpServer(where, self._serve, pace=self._pace, connections=limit_of_connections())
         try:
             self._server.init_socket()
         except OSError as error:
@@ -66,22 +86,20 @@ class Web:
     def open_control(self) -> None:
         """Serve on the control socket; where it was deleted, on a new one."""
         if self._control is not None:
-            self._control.stop(timeout=0.1)
+            self._control.stop(STOP_SECONDS)
             self._control = None
         try:
-            self._control = self._new_server(self._control_socket(), self._serve_control)
+            self._control = HttpServer(self._control_socket(), self._serve_control, pace=Unbounded())
             self._control.start()
         except OSError as error:
             log.warning("control socket: %s; `ods status` and the other commands cannot reach this ODS", error)
 
     def stop(self) -> None:
         """Serve no more."""
+        self._feed.stop()
         for server in (self._server, self._control):
             if server is not None:
-                server.stop(timeout=0.1)
-
-    def _new_server(self, where: Any, serve: Callable[..., Iterable[bytes]]) -> WSGIServer:
-        return WSGIServer(where, serve, log=None, error_log=log)
+                server.stop(STOP_SECONDS)
 
     def _control_socket(self) -> Any:
         address, folder = self._directory.control_address()
@@ -97,30 +115,31 @@ class Web:
         listener.listen(16)
         return listener
 
-    def _serve(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
-        return _respond(environ, start_response, self._answer(environ["REQUEST_METHOD"], environ["PATH_INFO"]))
+    def _serve(self, environ: dict[str, Any], start_response: _StartResponse) -> Iterable[bytes]:
+        address = environ[CONNECTION].local_address
+        refused = refusal(environ, local_address=address, own_names=self._names)
+        if refused is not None:
+            return _respond(environ, start_response, Answer(status=refused[0], body=refused[1].encode()))
+        return _respond(environ, start_response, self._answers.answer(environ))
 
-    def _serve_control(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
+    def _serve_control(self, environ: dict[str, Any], start_response: _StartResponse) -> Iterable[bytes]:
         method, path = environ["REQUEST_METHOD"], environ["PATH_INFO"]
         if not path.startswith(QUARANTINE):
-            return self._serve(environ, start_response)
+            return _respond(environ, start_response, self._answers.answer(environ))
         code, body = self._commands.answer(method, path, environ["QUERY_STRING"])
-        answer = f"{code} {http.HTTPStatus(code).phrase}", "application/json", body
-        return _respond(environ, start_response, answer)
-
-    def _answer(self, method: str, path: str) -> _Answer:
-        text, found = "text/plain; charset=utf-8", "200 OK"
-        if method not in ("GET", "HEAD"):
-            return "405 Method Not Allowed", text, b"read-only\n"
-        if path == "/api/status":
-            return found, "application/json", json.dumps(self._status.snapshot()).encode() + b"\n"
-        if path == "/healthz":
-            healthy = self._status.is_healthy()
-            return (found, text, b"ok\n") if healthy else ("503 Service Unavailable", text, b"points are dropped\n")
-        return "404 Not Found", text, b"there are /api/status and /healthz\n"
+        status = f"{code} {http.HTTPStatus(code).phrase}"
+        return _respond(environ, start_response, Answer(status=status, kind="application/json", body=body))
 
 
-def _respond(environ: dict[str, Any], start_response: Callable[..., Any], answer: _Answer) -> Iterable[bytes]:
-    status, kind, body = answer
-    start_response(status, [("Content-Type", kind), ("Content-Length", str(len(body))), ("Cache-Control", "no-store")])
-    return [] if environ["REQUEST_METHOD"] == "HEAD" else [body]
+def _url(host: str, port: int) -> str:
+    return f"http://[{host}]:{port}/" if ":" in host else f"http://{host}:{port}/"
+
+
+def _respond(environ: dict[str, Any], start_response: _StartResponse, answer: Answer) -> Iterable[bytes]:
+    body, headers = answer.body, [("Content-Type", answer.kind), *answer.headers]
+    if isinstance(body, bytes) and not answer.status.startswith("304"):
+        headers.append(("Content-Length", str(len(body))))
+    start_response(answer.status, headers)
+    if not body:
+        return []
+    return [body] if isinstance(body, bytes) else body

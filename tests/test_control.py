@@ -2,6 +2,7 @@
 
 import http.client
 import json
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from ods.control import Control
 from ods.control_client import ask
 from ods.directory import DataDirectory
 from ods.errors import BufferUnavailable
+from ods.latest import LatestValues
 from ods.ledger import Fate, Ledger
 from ods.quarantine import Page
 from ods.rows import BadLine
@@ -160,6 +162,7 @@ def test_a_buffer_that_is_not_available_is_told(quarantine: Quarantine, monkeypa
 def web(quarantine: Quarantine, tmp_path: Path) -> Iterator[Web]:
     web = Web(
         status=FakeStatus(),  # type: ignore[arg-type]
+        latest=LatestValues(now_ns=time.time_ns),
         control=quarantine.control,
         directory=DataDirectory(tmp_path),
         host="127.0.0.1",
@@ -177,8 +180,7 @@ def natively(job: Any, *args: Any, **kwargs: Any) -> Any:
 
 
 def ask_on_network(web: Web, method: str, path: str) -> int:
-    assert web.url is not None
-    connection = http.client.HTTPConnection(web.url.split("/")[2], timeout=5)
+    connection = http.client.HTTPConnection("127.0.0.1", web.port, timeout=5)
     try:
         connection.request(method, path)
         return connection.getresponse().status

@@ -43,7 +43,8 @@ LAYERS = {
     "settings": {"settings"},
     "options": {"options"},
     "listener": {"listener", "connection", "turns"},
-    "status": {"status", "metrics", "control", "web"},
+    "status": {"status", "metrics", "control"},
+    "web": {"web", "answers", "feed", "assets", "http_server", "http_connection", "http_guard", "pace"},
     "wiring": {"reception", "housekeeping", "service"},
     "simulator": {
         "simulator",
@@ -91,6 +92,7 @@ KNOWS = {
         "drain",
         "report",
     },
+    "web": {"settings", "listener", "status"},
     "wiring": set(LAYERS) - {"wiring", "simulator", "commands", "status view"},
     "simulator": set(),
     "commands": set(LAYERS) - {"commands"},
@@ -113,7 +115,7 @@ IMPORTERS = {
     "rich": {"status_view.screen", "status_view.pod_lines", "commands.status_output"},
     "gevent.server": {"listener"},
     "prometheus_client": {"metrics"},
-    "gevent.pywsgi": {"web"},
+    "gevent.pywsgi": {"http_server"},
 }
 
 #: Modules that take bytes and return records or text: no socket, no clock, no log, no file.

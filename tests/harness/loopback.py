@@ -47,11 +47,23 @@ def http(url: str, *, body: bytes | None = None, timeout_seconds: float = 30.0) 
 
 def unread_bytes(*, server_port: int, client_port: int) -> int:
     """Return how many bytes of a connection its server has not read yet, from Linux's /proc/net/tcp; 0 elsewhere."""
+    columns = _server_side(server_port, client_port)
+    return int(columns[4].split(":")[1], 16) if columns else 0
+
+
+def is_established(*, server_port: int, client_port: int) -> bool:
+    """Tell whether the server has not ended a connection, from Linux's /proc/net/tcp; False elsewhere."""
+    columns = _server_side(server_port, client_port)
+    return columns is not None and columns[3] == "01"
+
+
+def _server_side(server_port: int, client_port: int) -> list[str] | None:
+    """Return the row of /proc/net/tcp that is the server's side of a connection."""
     if sys.platform != "linux":
-        return 0
+        return None
     for row in Path("/proc/net/tcp").read_text().splitlines()[1:]:
         columns = row.split()
         ports = (int(columns[1].split(":")[1], 16), int(columns[2].split(":")[1], 16))
         if ports == (server_port, client_port):
-            return int(columns[4].split(":")[1], 16)
-    return 0
+            return columns
+    return None
