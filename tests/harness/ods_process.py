@@ -49,12 +49,14 @@ def run_serve(
     )
 
 
-def run_command(*arguments: str, home: Path) -> subprocess.CompletedProcess[str]:
+def run_command(
+    *arguments: str, home: Path, extra_environment: Mapping[str, str] | None = None
+) -> subprocess.CompletedProcess[str]:
     """Run another command of ODS where there is no terminal; return its status and its output."""
     return subprocess.run(
         [sys.executable, "-m", "ods", *arguments],
         cwd=REPOSITORY,
-        env=environment(home),
+        env=environment(home, extra_environment),
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
