@@ -1,0 +1,127 @@
+// The values of one pod as of now: each with its age, and a chart of its last minutes. A value that is old looks old.
+
+import { LargeChart, place, SmallCharts } from "./charts.js";
+import { element, KeyedList, setData, setText } from "./dom.js";
+import { age, count, value } from "./format.js";
+import { logList } from "./log_lines.js";
+import { SeriesOfPod, WINDOW_SECONDS } from "./series.js";
+
+const STALE_SECONDS = 5;
+const LOG_LINES = 50;
+//: After the last key in the filter box. Milliseconds.
+const TYPING = 300;
+
+export class Values {
+  constructor({ onMatch }) {
+    this.root = document.getElementById("values");
+    this.summary = this.root.querySelector(".summary");
+    this.hint = this.root.querySelector(".hint");
+    this.filter = this.root.querySelector("input");
+    this.charts = new SmallCharts();
+    this.large = new LargeChart();
+    this.log = logList(this.root.querySelector(".log"));
+    this.tiles = new KeyedList(this.root.querySelector(".tiles"), {
+      key: (name) => name,
+      create: (name) => this.tile(name),
+      update: () => {},
+      remove: (tile) => this.charts.remove(tile.place),
+    });
+    this.forget(null);
+    this.whenTyped(onMatch);
+    document.addEventListener("themechange", () => {
+      this.charts.forget();
+      this.large.forget();
+    });
+  }
+
+  whenTyped(onMatch) {
+    let timer = null;
+    this.filter.addEventListener("input", () => {
+      clearTimeout(timer);
+      timer = setTimeout(() => onMatch(this.filter.value.trim()), TYPING);
+    });
+  }
+
+  /** Another pod, or another filter: nothing is known until its history is there. */
+  forget(pod) {
+    this.pod = pod;
+    this.series = new SeriesOfPod();
+    this.lines = new Map();
+    this.names = new Set();
+    this.large.close();
+    this.tiles.show([]);
+    this.log.show([]);
+    setText(this.summary, pod === null ? "" : `of ${pod}`);
+    setText(this.hint, pod === null ? "No pod has been seen yet." : "");
+  }
+
+  /** The feed begins, or began anew. What an ODS before this one knew stays, and grows old. */
+  load(history) {
+    if (history.pod === this.pod) this.series.load(history);
+  }
+
+  append(frame) {
+    if (frame.pod !== this.pod) return;
+    this.series.append(frame.values);
+    const before = this.names.size;
+    for (const name of Object.keys(frame.values)) this.names.add(name);
+    if (this.names.size > before) this.tiles.show([...this.names].sort());
+    this.showHint(frame);
+    this.showLog(frame.log);
+  }
+
+  showHint({ names, shown }) {
+    const limit = Math.max(shown, this.names.size);
+    const hint = names > limit
+      ? `${count(limit)} of ${count(names)} are shown: narrow the names down.`
+      : `${count(names)} ${names === 1 ? "value" : "values"}`;
+    setText(this.hint, hint);
+  }
+
+  showLog(lines) {
+    for (const line of lines) this.lines.set(line.time_ns, line);
+    const newest = [...this.lines.values()].sort((one, other) => other.time_ns - one.time_ns).slice(0, LOG_LINES);
+    this.lines = new Map(newest.map((line) => [line.time_ns, line]));
+    this.log.show(newest);
+  }
+
+  tile(name) {
+    const button = element("button", { text: name, attributes: { type: "button", title: name } });
+    const tile = element(
+      "li",
+      { attributes: { "data-name": name } },
+      element("h4", {}, button),
+      element("div", { className: "head" }, element("p", { className: "now" }), element("p", { className: "age" })),
+      place(),
+      element("p", { className: "span" }),
+    );
+    tile.place = tile.querySelector(".place");
+    const series = this.series.named(name);
+    this.charts.add(tile.place, series);
+    button.addEventListener("click", () => this.large.open(name, series, this.now));
+    return tile;
+  }
+
+  /** Draw what has changed, as of this time on ODS's clock. Seconds. */
+  draw(now) {
+    this.now = now;
+    for (const [name, tile] of this.tiles.children) this.update(tile, this.series.named(name), now);
+    this.charts.draw(now);
+    this.large.draw(now);
+  }
+
+  update(tile, series, now) {
+    const [, head, chart, span] = tile.children;
+    const [latest, old] = head.children;
+    const seconds = now - series.latestNs / 1e9;
+    const isStale = seconds > STALE_SECONDS;
+    setText(latest, value(series.latest));
+    setText(old, isStale ? `⚠ ${age(seconds)} old` : age(seconds));
+    setData(tile, "stale", isStale);
+    if (!this.charts.inView.has(chart)) return;
+    const extremes = series.extremes(now - WINDOW_SECONDS);
+    const text = extremes === null ? "nothing in 5 min" : `${value(extremes.least)} … ${value(extremes.most)}`;
+    setText(span, text);
+    chart.setAttribute("aria-label", `The last five minutes: ${text}`);
+  }
+}
