@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 from harness import preload
@@ -18,6 +19,10 @@ from harness.sizes import Measured
 from harness.small_disk import SmallDisk
 from harness.stepped_clock import SteppedClock
 from harness.victoria_metrics import VictoriaMetrics
+
+if TYPE_CHECKING:
+    from harness.browser import OpenPage
+    from playwright.sync_api import Browser
 
 #: What was measured, for the summary at the end of the run.
 MEASURED = pytest.StashKey[list[str]]()
@@ -213,6 +218,35 @@ def pod(shared_ods: OdsProcess) -> Iterator[PodClient]:
     """A pod that nobody else is, and that reads its replies."""
     with PodClient(shared_ods.port, address=f"127.0.4.{next(_hosts)}") as client:
         yield client.read_replies()
+
+
+@pytest.fixture(scope="module")
+def browser() -> "Iterator[Browser]":
+    """A browser that the tests of a module share. What drives it is imported where it is used alone."""
+    from harness.browser import is_installed, running_browser
+
+    _require(is_installed(), program="/usr/bin/chromium", package="chromium")
+    with running_browser() as started:
+        yield started
+
+
+@pytest.fixture
+def open_page(browser: "Browser") -> "Iterator[OpenPage]":
+    """Open the live page of an ODS, or (address None) a window for it.
+
+    At the end no page may have done what it must never do.
+    """
+    from harness.browser import LivePage
+
+    pages: list[LivePage] = []
+
+    def open_one(ods: OdsProcess, address: str | None = "/", **options: object) -> LivePage:
+        pages.append(LivePage(browser, ods.url, **options))
+        return pages[-1] if address is None else pages[-1].open(address)
+
+    yield open_one
+    for page in pages:
+        page.close()
 
 
 @pytest.fixture

@@ -21,9 +21,9 @@ export class Buffer {
     const tone = (number, kind) => (number > 0 ? kind : "");
     this.showDrain(buffer);
     this.buffer.show([
-      ["waiting", "Points that wait", count(buffer.points), `at most ${count(largest)} in this run`],
+      ["waiting", "Points that wait", count(buffer.points), largest > 0 ? `largest: ${count(largest)}` : ""],
       ["bytes", "Size on disk", bytes(buffer.bytes), `of ${bytes(buffer.limit_bytes)}`],
-      ["oldest", "The oldest waits for", duration(buffer.oldest_seconds)],
+      ["oldest", "Oldest waits for", duration(buffer.oldest_seconds)],
       ["disk", "Disk left for", hours(disk.hours_left), bytes(disk.free_bytes), isShort ? "bad" : ""],
     ]);
     this.totals.show([

@@ -2,8 +2,7 @@
 // value out of view has no canvas, and all are drawn together, a few times a second.
 
 import { element, Figures } from "./dom.js";
-import { value } from "./format.js";
-import { WINDOW_SECONDS } from "./series.js";
+import { exactValue, value } from "./format.js";
 
 /* global uPlot */
 
@@ -21,16 +20,16 @@ function range(least, most) {
   return [least - air, most + air];
 }
 
-function draw(chart, series, now) {
+function draw(chart, series, since, now) {
   chart.setData([series.times, series.values], false);
   chart.batch(() => {
-    chart.setScale("x", { min: now - WINDOW_SECONDS, max: now });
-    chart.setScale("y", spanOf(series, now));
+    chart.setScale("x", { min: since, max: now });
+    chart.setScale("y", spanOf(series, since));
   });
 }
 
-function spanOf(series, now) {
-  const extremes = series.extremes(now - WINDOW_SECONDS);
+function spanOf(series, since) {
+  const extremes = series.extremes(since);
   const [min, max] = extremes === null ? [0, 1] : range(extremes.least, extremes.most);
   return { min, max };
 }
@@ -69,13 +68,13 @@ export class SmallCharts {
     place.chart = null;
   }
 
-  draw(now) {
+  draw(since, now) {
     for (const place of this.inView) {
       const width = place.clientWidth;
       if (width === 0 || place.series.times.length === 0) continue;
       place.chart ??= smallChart(place, width);
       if (place.chart.width !== width) place.chart.setSize({ width, height: SMALL_HEIGHT });
-      draw(place.chart, place.series, now);
+      draw(place.chart, place.series, since, now);
     }
   }
 
@@ -114,35 +113,36 @@ export class LargeChart {
     this.figures = new Figures(this.dialog.querySelector("dl"));
     this.chart = null;
     this.series = null;
+    this.dialog.querySelector("button").addEventListener("click", () => this.close());
     this.dialog.addEventListener("close", () => this.forget());
     this.dialog.addEventListener("click", (event) => {
-      if (event.target === this.dialog) this.dialog.close(); // beside it
+      if (event.target === this.dialog) this.close(); // beside it
     });
   }
 
-  open(name, series, now) {
+  open(name, series) {
     this.name.textContent = name;
     this.series = series;
+    this.figures.show([]);
     this.dialog.showModal();
-    this.draw(now);
   }
 
   close() {
     this.dialog.close();
   }
 
-  draw(now) {
+  draw(since, now) {
     if (!this.dialog.open) return;
     const size = { width: this.place.clientWidth, height: Math.round(Math.min(innerHeight * 0.5, 420)) };
     this.chart ??= new uPlot(largeOptions(size), [[], []], this.place);
     if (this.chart.width !== size.width || this.chart.height !== size.height) this.chart.setSize(size);
-    draw(this.chart, this.series, now);
-    const extremes = this.series.extremes(now - WINDOW_SECONDS);
+    draw(this.chart, this.series, since, now);
+    const extremes = this.series.extremes(since);
     this.figures.show([
-      ["now", "Latest", value(this.series.latest)],
-      ["least", "Least in 5 min", value(extremes?.least)],
-      ["mean", "Mean", value(extremes?.mean)],
-      ["most", "Most", value(extremes?.most)],
+      ["now", "Latest", exactValue(this.series.latest)],
+      ["least", "Least", exactValue(extremes?.least)],
+      ["mean", "Mean", exactValue(extremes?.mean)],
+      ["most", "Most", exactValue(extremes?.most)],
     ]);
   }
 

@@ -10,15 +10,9 @@ export function element(tag, { className = "", text = "", attributes = {} } = {}
   return made;
 }
 
-/** An icon of index.html; the words beside it say the same. */
-export function icon(name) {
-  const svg = document.createElementNS("http://www.w3.org/2000/svg", "svg");
-  svg.setAttribute("class", "icon");
-  svg.setAttribute("aria-hidden", "true");
-  const use = document.createElementNS("http://www.w3.org/2000/svg", "use");
-  use.setAttribute("href", `#icon-${name}`);
-  svg.append(use);
-  return svg;
+/** A name that may be broken after what separates its words; its text is the name alone. */
+export function breakable(name) {
+  return name.split(/(?<=[_.:/-])/).flatMap((part, at) => (at === 0 ? [part] : [element("wbr"), part]));
 }
 
 export function setText(target, text) {

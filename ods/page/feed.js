@@ -54,6 +54,8 @@ export class Feed {
         handle(JSON.parse(event.data));
       });
     }
+    // What ODS sends while it has nothing new to tell, or is too busy to tell it.
+    source.addEventListener("alive", () => source === this.source && this.hear());
     source.addEventListener("error", () => {
       if (source !== this.source) return;
       this.isBroken = true;

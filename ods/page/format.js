@@ -22,12 +22,25 @@ export function counted(number, one, many = `${one}s`) {
   return `${count(number)} ${number === 1 ? one : many}`;
 }
 
-/** A value as a pod sent it: six digits that count, and no false zeros. */
+/** A value at a glance: four digits that count, two decimals where there is room for them, and no false zeros. */
 export function value(number) {
+  return decimal(number, (size) => {
+    const places = Math.floor(Math.log10(size));
+    return size.toFixed(Math.min(6, Math.max(3 - places, places < 4 ? 2 : 0)));
+  });
+}
+
+/** A value as a pod sent it, to be looked at closely. */
+export function exactValue(number) {
+  return decimal(number, (size) => size.toPrecision(9));
+}
+
+function decimal(number, shorten) {
   if (number === null || number === undefined) return "–";
   const size = Math.abs(number);
-  if (size !== 0 && (size >= 1e9 || size < 1e-4)) return number.toExponential(3).replaceAll("-", MINUS);
-  const [whole, part] = Number.parseFloat(size.toPrecision(6)).toString().split(".");
+  if (size === 0) return "0";
+  if (size >= 1e9 || size < 1e-4) return number.toExponential(3).replaceAll("-", MINUS);
+  const [whole, part] = Number.parseFloat(shorten(size)).toString().split(".");
   return (number < 0 ? MINUS : "") + grouped(whole) + (part === undefined ? "" : `.${part}`);
 }
 

@@ -1,7 +1,7 @@
 // The run's outages of InfluxDB, newest first, and the plain facts of this ODS.
 
 import { element, Figures, KeyedList, setText } from "./dom.js";
-import { bytes, count, counted, duration, hours, moment } from "./format.js";
+import { bytes, count, counted, duration, hours, moment, value } from "./format.js";
 
 export class Outages {
   constructor() {
@@ -49,7 +49,7 @@ export class Facts {
     const tone = isRecording && !missing ? "" : "odd";
     const recorded = bytes(recordings.bytes) + missing;
     const steps = clock.steps_forward + clock.steps_back;
-    const offset = `${clock.offset_seconds.toFixed(3)} s off`;
+    const offset = `${value(Number(clock.offset_seconds.toFixed(3)))} s off`;
     this.figures.show([
       ["version", "ODS", status.version],
       ["uptime", "Runs for", duration(status.uptime_seconds), `since ${moment(status.started_ns)}`],

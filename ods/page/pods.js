@@ -1,7 +1,7 @@
 // The pods: each with its state, what it sends and what became of it. A page of them at a time, so that a thousand pods
 // cost no more than a few.
 
-import { element, Figures, KeyedList, setData, setHidden, setText } from "./dom.js";
+import { breakable, element, Figures, KeyedList, setData, setHidden, setText } from "./dom.js";
 import { age, count, counted, duration, moment, rate } from "./format.js";
 import { logList } from "./log_lines.js";
 
@@ -81,7 +81,7 @@ export class Pods {
   }
 
   card(pod) {
-    const button = element("button", { text: pod.name, attributes: { type: "button", title: pod.name } });
+    const button = element("button", { attributes: { type: "button", title: pod.name } }, ...breakable(pod.name));
     button.addEventListener("click", () => this.onSelect(pod.name));
     const logs = element("ol", { className: "log" });
     const figures = element("dl", { className: "figures small" });

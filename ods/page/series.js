@@ -4,6 +4,8 @@ export const WINDOW_SECONDS = 300;
 //: Points further apart than this are not joined by a line: nothing is known in between.
 const GAP_SECONDS = 15;
 const TRIM_SECONDS = 30;
+//: The least that a chart shows: a run that has just begun fills its charts too.
+const LEAST_SECONDS = 30;
 
 /** One value's points, oldest first: times in seconds, and values with a null in each gap. */
 export class Series {
@@ -65,6 +67,13 @@ export class SeriesOfPod {
   named(name) {
     if (!this.byName.has(name)) this.byName.set(name, new Series());
     return this.byName.get(name);
+  }
+
+  /** Where all charts begin, so that they can be compared: five minutes ago, or where there is anything at all. */
+  since(now) {
+    let first = now - LEAST_SECONDS;
+    for (const { times } of this.byName.values()) first = Math.min(first, times[0] ?? first);
+    return Math.max(first, now - WINDOW_SECONDS);
   }
 
   /** Take the server's history, all of whose series end at the last of its times; what is older than it stays. */

@@ -1,12 +1,14 @@
 // The values of one pod as of now: each with its age, and a chart of its last minutes. A value that is old looks old.
 
 import { LargeChart, place, SmallCharts } from "./charts.js";
-import { element, KeyedList, setData, setText } from "./dom.js";
+import { breakable, element, KeyedList, setData, setText } from "./dom.js";
 import { age, count, value } from "./format.js";
 import { logList } from "./log_lines.js";
-import { SeriesOfPod, WINDOW_SECONDS } from "./series.js";
+import { SeriesOfPod } from "./series.js";
 
 const STALE_SECONDS = 5;
+//: Values with more characters than this are set smaller.
+const LONG = 8;
 const LOG_LINES = 50;
 //: After the last key in the filter box. Milliseconds.
 const TYPING = 300;
@@ -86,7 +88,7 @@ export class Values {
   }
 
   tile(name) {
-    const button = element("button", { text: name, attributes: { type: "button", title: name } });
+    const button = element("button", { attributes: { type: "button", title: name } }, ...breakable(name));
     const tile = element(
       "li",
       { attributes: { "data-name": name } },
@@ -98,30 +100,32 @@ export class Values {
     tile.place = tile.querySelector(".place");
     const series = this.series.named(name);
     this.charts.add(tile.place, series);
-    button.addEventListener("click", () => this.large.open(name, series, this.now));
+    button.addEventListener("click", () => this.large.open(name, series));
     return tile;
   }
 
   /** Draw what has changed, as of this time on ODS's clock. Seconds. */
   draw(now) {
-    this.now = now;
-    for (const [name, tile] of this.tiles.children) this.update(tile, this.series.named(name), now);
-    this.charts.draw(now);
-    this.large.draw(now);
+    const since = this.series.since(now);
+    for (const [name, tile] of this.tiles.children) this.update(tile, this.series.named(name), now, since);
+    this.charts.draw(since, now);
+    this.large.draw(since, now);
   }
 
-  update(tile, series, now) {
+  update(tile, series, now, since) {
     const [, head, chart, span] = tile.children;
     const [latest, old] = head.children;
     const seconds = now - series.latestNs / 1e9;
     const isStale = seconds > STALE_SECONDS;
-    setText(latest, value(series.latest));
+    const text = value(series.latest);
+    setText(latest, text);
+    setData(tile, "long", text.length > LONG);
     setText(old, isStale ? `⚠ ${age(seconds)} old` : age(seconds));
     setData(tile, "stale", isStale);
     if (!this.charts.inView.has(chart)) return;
-    const extremes = series.extremes(now - WINDOW_SECONDS);
-    const text = extremes === null ? "nothing in 5 min" : `${value(extremes.least)} … ${value(extremes.most)}`;
-    setText(span, text);
-    chart.setAttribute("aria-label", `The last five minutes: ${text}`);
+    const extremes = series.extremes(since);
+    const told = extremes === null ? "nothing of late" : `${value(extremes.least)} … ${value(extremes.most)}`;
+    setText(span, told);
+    chart.setAttribute("aria-label", `The last minutes: ${told}`);
   }
 }
