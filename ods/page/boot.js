@@ -38,8 +38,9 @@ function* ofListening({ addresses, port }) {
 function* ofRefused({ refused, time_ns: now }) {
   for (const { address, count: times, last_ns: last, reason } of refused.slice(0, MOST)) {
     const ago = duration((now - last) / 1e9);
-    yield ["bad", `${address} was refused ${counted(times, "time")}, last at ${moment(last)} (${ago} ago): ${reason}`];
+    yield ["bad", `${address} was refused ${counted(times, "time")}, last at ${moment(last)} (${ago} ago): ${reason}.`];
   }
+  if (refused.length > 0) yield ["odd", "If one of those is the pod: give ODS its network by --allow."];
 }
 
 function* ofExpected({ pods }) {

@@ -3,8 +3,8 @@
 import { Figures, setHidden, setText } from "./dom.js";
 import { bytes, count, counted, duration, hours, rate } from "./format.js";
 
-//: Less disk than this asks for attention. Hours.
-const SHORT_HOURS = 4;
+//: Room for a shorter outage than this asks for attention: that is when the sentence tells it too. Hours.
+const SHORT_HOURS = 2;
 
 export class Buffer {
   constructor() {
@@ -24,7 +24,7 @@ export class Buffer {
       ["waiting", "Points that wait", count(buffer.points), largest > 0 ? `largest: ${count(largest)}` : ""],
       ["bytes", "Size on disk", bytes(buffer.bytes), `of ${bytes(buffer.limit_bytes)}`],
       ["oldest", "Oldest waits for", duration(buffer.oldest_seconds)],
-      ["disk", "Disk left for", hours(disk.hours_left), bytes(disk.free_bytes), isShort ? "bad" : ""],
+      ["room", "Room for an outage of", hours(disk.hours_left), "at this rate", isShort ? "bad" : ""],
     ]);
     this.totals.show([
       ["received", "Received", count(totals.received)],

@@ -77,7 +77,8 @@ function watch() {
 
 function draw() {
   if (status === null || document.hidden) return;
-  values.draw(status.time_ns / 1e9 + (performance.now() - heardAt) / 1000);
+  const toldAt = status.time_ns / 1e9;
+  values.draw(toldAt + (performance.now() - heardAt) / 1000, toldAt);
 }
 
 addEventListener("hashchange", () => select(podOfAddress()));

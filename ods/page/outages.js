@@ -55,7 +55,7 @@ export class Facts {
       ["uptime", "Runs for", duration(status.uptime_seconds), `since ${moment(status.started_ns)}`],
       ["influx", "InfluxDB", influx.url, `database ${influx.database}`],
       ["error", "InfluxDB's last error", influx.last_error ?? "none"],
-      ["disk", "Disk left", hours(disk.hours_left), bytes(disk.free_bytes)],
+      ["disk", "Disk free", bytes(disk.free_bytes), `room for an outage of ${hours(disk.hours_left)}`],
       ["recordings", "Recordings", isRecording ? "recording" : "stopped", recorded, tone],
       ["clock", "Clock", offset, steps ? counted(steps, "step") : "", steps ? "odd" : ""],
     ]);

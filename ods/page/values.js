@@ -6,7 +6,9 @@ import { age, count, value } from "./format.js";
 import { logList } from "./log_lines.js";
 import { SeriesOfPod } from "./series.js";
 
+//: Old is what was so old when ODS last told of it; a feed that is slow for once makes nothing old at once. Seconds.
 const STALE_SECONDS = 5;
+const STALE_AT_LAST_SECONDS = 15;
 //: Values with more characters than this are set smaller.
 const LONG = 8;
 const LOG_LINES = 50;
@@ -104,8 +106,9 @@ export class Values {
     return tile;
   }
 
-  /** Draw what has changed, as of this time on ODS's clock. Seconds. */
-  draw(now) {
+  /** Draw what has changed, as of now and of when ODS last told anything, both on its own clock. Seconds. */
+  draw(now, toldAt) {
+    this.toldAt = toldAt;
     const since = this.series.since(now);
     for (const [name, tile] of this.tiles.children) this.update(tile, this.series.named(name), now, since);
     this.charts.draw(since, now);
@@ -116,7 +119,7 @@ export class Values {
     const [, head, chart, span] = tile.children;
     const [latest, old] = head.children;
     const seconds = now - series.latestNs / 1e9;
-    const isStale = seconds > STALE_SECONDS;
+    const isStale = seconds - (now - this.toldAt) > STALE_SECONDS || seconds > STALE_AT_LAST_SECONDS;
     const text = value(series.latest);
     setText(latest, text);
     setData(tile, "long", text.length > LONG);

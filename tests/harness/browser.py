@@ -180,7 +180,7 @@ class LivePage:
     def close(self) -> None:
         """Close the window. Raises AssertionError where the page did what it must never do."""
         self.context.close()
-        assert not self.faults, self.faults
+        assert not self.faults, self.faults[:5]
 
     def _check_request(self, url: str) -> None:
         if urlsplit(url).netloc != urlsplit(self.url).netloc:
