@@ -140,6 +140,6 @@ def _respond(environ: dict[str, Any], start_response: _StartResponse, answer: An
     if isinstance(body, bytes) and not answer.status.startswith("304"):
         headers.append(("Content-Length", str(len(body))))
     start_response(answer.status, headers)
-    if not body:
+    if environ["REQUEST_METHOD"] == "HEAD" or not body:
         return []
     return [body] if isinstance(body, bytes) else body

@@ -110,8 +110,10 @@ def test_each_path_has_its_kind_of_answer_and_head_has_the_same_without_the_body
 ) -> None:
     status, headers, body = site.ask(path)
     assert (status, headers["content-type"], bool(body)) == (200, kind, True)
-    status, headers, body = site.ask(path, method="HEAD")
-    assert (status, headers["content-type"], body) == (200, kind, b"")
+    with site.peer() as peer:
+        status, headers, _ = peer.ask(path, method="HEAD")
+        assert (status, headers["content-type"]) == (200, kind)
+        assert peer.ask(path)[0] == 200  # where the answer before it had a body, this would begin with that
 
 
 @pytest.mark.parametrize(
