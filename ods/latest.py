@@ -32,6 +32,8 @@ MAX_HISTORIES = 3000
 MAX_PODS = 2000
 #: How often it is looked for histories that are all empty by now. Ticks.
 FORGET_TICKS = 120
+#: A log message is decoded this long after it was received, at most. Ticks.
+UNDECODED_TICKS = 2
 #: A frame or a history holds at most this many values of a pod.
 SHOWN_NAMES = 300
 #: So many log messages of a pod are remembered, each cut to so many characters.
@@ -66,9 +68,9 @@ class LatestOfPod:
                     self.log.append((int(times[at]), record.level, record.message[:TEXT_CHARACTERS]))
                 at += 1
 
-    def last_words(self, count: int) -> list[dict[str, Any]]:
+    def last_words(self, count: int, *, after_ns: int = 0) -> list[dict[str, Any]]:
         """The last log messages, the newest first."""
-        newest = list(self.log)[: -count - 1 : -1]
+        newest = [message for message in self.log if message[0] > after_ns][: -count - 1 : -1]
         return [{"time_ns": time_ns, "level": level, "text": text} for time_ns, level, text in newest]
 
 
@@ -136,21 +138,21 @@ class LatestValues:
             self.step_seconds = max(STEP_SECONDS, self.sample(pause=lambda: gevent.sleep(0)) / SHARE)
 
     def sample(self, *, pause: Callable[[], None] = lambda: None) -> float:
-        """Take a sample of everything that has come in; returns the seconds that it took, pauses left out."""
+        """Take a sample of everything that has come in; returns the processor time that it took, in seconds."""
         tick, time_ns, cost_seconds = self.tick + 1, self._now_ns(), 0.0
-        began = time.monotonic()
+        began = time.thread_time()
         for name, pod in list(self._pods.items()):
             if pod.fresh:
                 self._sample(pod, tick, time_ns)
                 self._pods[name] = self._pods.pop(name, pod)
-            if (seconds := time.monotonic() - began) > SLICE_SECONDS:
+            if (seconds := time.thread_time() - began) > SLICE_SECONDS:
                 cost_seconds += seconds
                 pause()
-                began = time.monotonic()
+                began = time.thread_time()
         if tick % FORGET_TICKS == 0:
             self._forget_empty_histories(tick)
         self.tick, self._times_ns[tick % SAMPLES] = tick, time_ns
-        return cost_seconds + time.monotonic() - began
+        return cost_seconds + time.thread_time() - began
 
     def _sample(self, pod: LatestOfPod, tick: int, time_ns: int) -> None:
         fresh, pod.fresh = pod.fresh, {}
@@ -171,7 +173,10 @@ class LatestValues:
         self._histories = sum(len(pod.histories) for pod in self._pods.values())
 
     def frame(self, pod: str, *, since: int, match: str) -> dict[str, Any]:
-        """The values of a pod that came after the tick `since`, and its last words. `match`: a part of the names."""
+        """The values of a pod that came after the tick `since`, and its last words since about then.
+
+        `match`: a part of the names.
+        """
         latest = self._pods.get(pod) or LatestOfPod()
         names, shown = _matching(latest.values, match)
         return {
@@ -185,8 +190,12 @@ class LatestValues:
                 for value, time_ns, tick in (latest.values[name],)
                 if tick > since
             },
-            "log": latest.last_words(LOG_MESSAGES),
+            "log": latest.last_words(LOG_MESSAGES, after_ns=self._time_ns_of(since - UNDECODED_TICKS)),
         }
+
+    def _time_ns_of(self, tick: int) -> int:
+        """When this tick was; 0 where that is not known any more."""
+        return self._times_ns[tick % SAMPLES] if max(0, self.tick - SAMPLES) < tick <= self.tick else 0
 
     def history(self, pod: str, *, match: str) -> dict[str, Any]:
         """The last minutes of a pod's values; each series ends with the last of the times, but may begin later."""

@@ -29,7 +29,7 @@ def sentence(status: _Status, *, lost: int, is_losing: bool) -> dict[str, Any]:
     return {
         "level": "losing" if is_losing else status["state"],
         "text": text(status, lost=lost, is_losing=is_losing),
-        "notes": list(_notes(status, lost=0 if is_losing else lost)),
+        "notes": list(_notes(status, lost=lost, is_losing=is_losing)),
     }
 
 
@@ -70,13 +70,13 @@ def _losing(status: _Status, lost: int) -> str:
 _TEXTS = {"live": _live, "buffering": _buffering, "draining": _draining}
 
 
-def _notes(status: _Status, *, lost: int) -> Iterator[str]:
+def _notes(status: _Status, *, lost: int, is_losing: bool) -> Iterator[str]:
     influx, totals, recordings = status["influx"], status["totals"], status["recordings"]
     if not influx["available"]:
         yield f"InfluxDB at {influx['url']}: {influx['last_error']}"
     if not status["buffer"]["usable"] and influx["available"]:
         yield "The buffer takes nothing: while InfluxDB is away too, points would be lost. Look after the disk."
-    if lost:
+    if lost and not is_losing:
         yield f"Lost in this run: {_points(lost)}."
     if totals["quarantined"]:
         yield f"In quarantine: {_points(totals['quarantined'])}; `ods quarantine list` says why."
@@ -86,8 +86,8 @@ def _notes(status: _Status, *, lost: int) -> Iterator[str]:
     elif recordings["unrecorded"]:
         yield f"Missing from the recordings: {grouped(recordings['unrecorded'])} records."
     hours_left = status["disk"]["hours_left"]
-    if hours_left is not None and hours_left < FEW_HOURS:
-        yield f"Room for an outage of {hours_left:.1f} hours at this rate; then points are lost. Free some space."
+    if hours_left is not None and hours_left < FEW_HOURS and not is_losing:
+        yield f"Room for an outage of {hours_left:.1f} hours at this rate; then points are lost. Make room."
     if abs(status["clock"]["offset_seconds"]) > CLOCK_SECONDS:
         yield f"The clock of ODS is {status['clock']['offset_seconds']:+.1f} s off the wall clock."
     yield from _about_pods(status["pods"])

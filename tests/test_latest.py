@@ -189,3 +189,15 @@ def test_a_history_by_parts_is_as_of_its_begin_however_slowly_it_is_taken() -> N
         bench.sample()
     taken.update(series)
     assert {**begun, "series": taken} == history
+
+
+def test_a_frame_since_a_tick_does_not_tell_old_messages_again() -> None:
+    bench = Bench()
+    bench.values.take("a", [LogMessage(None, "old", "")], [str(bench.now_ns)])
+    for _ in range(latest.UNDECODED_TICKS + 1):
+        bench.sample()
+    seen = bench.values.tick
+    bench.values.take("a", [LogMessage(None, "new", "")], [str(bench.now_ns - 1)])  # received before the last sample
+    told = bench.frame(since=seen)["log"]
+    assert [message["text"] for message in told] == ["new"]  # type: ignore[attr-defined]
+    assert len(bench.frame(since=0)["log"]) == 2  # type: ignore[arg-type]
