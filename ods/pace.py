@@ -40,15 +40,15 @@ class Pace:
         return max(0.0, -self._saved_seconds / self._share)
 
     def wait(self) -> None:
-        """Wait until something may be taken."""
-        while (seconds := self.seconds_to_wait()) > 0:
-            gevent.sleep(seconds)
+        """Wait until something may be taken, behind those who wait already. Not within a turn."""
+        with self._lock:
+            self._wait_as_first()
 
     def begin_turn(self) -> None:
         """Wait for a turn. It is to be ended before anything else is waited for."""
         self._lock.acquire()
         try:
-            self.wait()
+            self._wait_as_first()
         except BaseException:
             self._lock.release()
             raise
@@ -60,6 +60,11 @@ class Pace:
             self.spent(self._clock() - self._turn_began)
             self._turn_began = None
             self._lock.release()
+
+    def _wait_as_first(self) -> None:
+        """Only one looks at the clock: if all who wait did, again and again, waiting would cost more than is saved."""
+        while (seconds := self.seconds_to_wait()) > 0:
+            gevent.sleep(seconds)
 
     def _count(self) -> None:
         now = self._clock()

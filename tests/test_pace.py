@@ -89,6 +89,24 @@ def test_one_that_is_killed_while_it_waits_for_its_turn_leaves_it_to_the_next(cl
     pace.end_turn()
 
 
+def test_of_many_who_wait_one_alone_looks_at_the_clock(clock: FakeClock) -> None:
+    """A hundred slow peers that each wake up to find that it is not their time yet would be a load of their own."""
+    looks = 0
+
+    def counted_clock() -> float:
+        nonlocal looks
+        looks += 1
+        return clock()
+
+    pace = Pace(share=0.5, clock=counted_clock)
+    pace.spent(3600)
+    looks = 0
+    waiting = [gevent.spawn(pace.wait) for _ in range(100)]
+    let_all_run()
+    assert looks == 1
+    gevent.killall(waiting)
+
+
 def test_what_is_not_bounded_never_waits_not_even_for_another() -> None:
     pace = Unbounded()
     pace.spent(3600)
