@@ -48,6 +48,7 @@ class Influx:
             "Content-Type": "text/plain; charset=utf-8",
             "User-Agent": f"ods/{__version__}",
         }
+        self._secrets = _secrets(settings, credentials)
         path = quote(settings.path.strip("/"), safe="/%")
         self._prefix = f"/{path}" if path else ""
 
@@ -149,7 +150,7 @@ class Influx:
         except (OSError, UnicodeError) as error:
             raise Unavailable(in_words(error)) from error
         if answer.status != 204:
-            raise meaning_of(answer)
+            raise meaning_of(answer, secrets=self._secrets)
 
     def _create(self, database: str) -> None:
         settings = self.settings
@@ -171,14 +172,20 @@ class Influx:
             with gevent.Timeout(WRITE_SECONDS):
                 client.create_database(database)
         except (gevent.Timeout, InfluxDBClientError, InfluxDBServerError, requests.RequestException) as error:
+            reason = in_words(error, secrets=self._secrets)
             raise Unavailable(
-                f"database {database!r} does not exist and could not be created: {in_words(error)}",
+                f"database {database!r} does not exist and could not be created: {reason}",
                 advice=f"create it: influx -execute 'CREATE DATABASE \"{database}\"' (InfluxDB 2.x: a bucket of this "
                 "name, and a token that may write to it)",
             ) from error
         finally:
             client.close()
         log.info("InfluxDB: database %r created", database)
+
+
+def _secrets(settings: InfluxSettings, credentials: str) -> tuple[str, ...]:
+    """What no answer may be quoted with; a password that is the user's name (as at first) is none."""
+    return (credentials,) if settings.password in ("", settings.user) else (credentials, settings.password)
 
 
 def _middle(lines: bytes) -> int:

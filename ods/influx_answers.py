@@ -6,6 +6,7 @@ Statuses and texts are those of InfluxDB 1.6 to 1.12, 2.x (2.9.1) and 3.x (3.10.
 import json
 import re
 import time
+from collections.abc import Sequence
 from datetime import datetime
 from email.utils import parsedate_to_datetime
 
@@ -39,9 +40,9 @@ _NOT_ABOUT_LINES = {
 _BAD_LINE = re.compile(r'\{"error":\s*"[^"]*",\s*"data":\s*\[\{(?:[^"}]|"(?:[^"\\]|\\.)*")*')
 
 
-def meaning_of(answer: Answer) -> InfluxError:
-    """What an answer other than 204 means."""
-    status, reason = answer.status, _reason(answer)
+def meaning_of(answer: Answer, *, secrets: Sequence[str] = ()) -> InfluxError:
+    """What an answer other than 204 means. A server, or what stands in front of it, may repeat `secrets` in it."""
+    status, reason = answer.status, _reason(answer, secrets)
     if status == 404 and any(sign in reason for sign in _MISSING):
         return DatabaseMissing(reason)
     if status in (400, 422):
@@ -62,9 +63,10 @@ def meaning_of(answer: Answer) -> InfluxError:
     return Unavailable(reason, retry_after_seconds=retry_after_seconds)
 
 
-def _reason(answer: Answer) -> str:
+def _reason(answer: Answer, secrets: Sequence[str]) -> str:
     """One line for a person."""
     text = answer.headers.get("X-Influxdb-Error") or _said(answer.body.decode("utf-8", "backslashreplace"))
+    text = _without(secrets, text)
     return f"HTTP {answer.status} {' '.join(text.split())[:300]}".strip()
 
 
@@ -78,6 +80,12 @@ def _said(body: str) -> str:
             text = f"{text}: {lines[0]['error_message']}"
     except (ValueError, AttributeError, LookupError, TypeError, RecursionError):
         return body
+    return text
+
+
+def _without(secrets: Sequence[str], text: str) -> str:
+    for secret in secrets:
+        text = text.replace(secret, "***")
     return text
 
 
@@ -102,9 +110,9 @@ def _seconds_until(date: datetime) -> float:
         return 0.0
 
 
-def in_words(error: BaseException) -> str:
+def in_words(error: BaseException, *, secrets: Sequence[str] = ()) -> str:
     """What went wrong below HTTP, without the nesting of the libraries."""
-    text = str(error)
+    text = _without(secrets, str(error))
     for sign, words in (
         ("Connection refused", "connection refused"),
         ("Name or service not known", "its name cannot be resolved"),

@@ -458,6 +458,26 @@ def test_any_password_can_be_used(write: Write, server: AnsweringServer, passwor
     assert sent.decode() == f"root:{password}"
 
 
+@pytest.mark.parametrize("status", [302, 400, 401, 404, 500, 503])
+def test_credentials_that_the_server_repeats_are_not_told(write: Write, server: AnsweringServer, status: int) -> None:
+    """A proxy that explains a refusal may quote the request; the fixture looks for the password itself."""
+    import base64
+
+    credentials = base64.b64encode(f"root:{PASSWORD}".encode()).decode()
+    quoted = f"no: Authorization: Basic {credentials} ({PASSWORD})"
+    for refusal in (answer(status, quoted), answer(status, json.dumps({"error": quoted}))):
+        server.will_answer(refusal)
+        outcome = write()
+        assert credentials not in outcome.reason
+        assert "no: Authorization: Basic *** (***)" in outcome.reason
+
+
+def test_credentials_are_not_told_where_the_database_cannot_be_created(write: Write, server: AnsweringServer) -> None:
+    """That is another library's error."""
+    server.will_answer(answer(404, NOT_FOUND), answer(403, json.dumps({"error": f"no: {PASSWORD}"})))
+    assert "no: ***" in write().reason
+
+
 def test_any_password_can_create_the_database(write: Write, server: AnsweringServer) -> None:
     """The same user creates it as writes to it."""
     server.will_answer(answer(404, NOT_FOUND), CREATED, answer(204))
