@@ -132,7 +132,7 @@ def build_parser() -> configargparse.ArgumentParser:
     add("--host", default="0.0.0.0", metavar="ADDRESS", help="address to listen on (0.0.0.0: all)")
     add("--influx-pass-file", type=_path, metavar="FILE", help="file that holds the password, or the token")
     add("--influx-ssl", action="store_true", help="speak HTTPS to InfluxDB")
-    add("--influx-path", default="", metavar="PATH", help="prefix of InfluxDB's URLs, behind a proxy")
+    add("--influx-path", type=_url_path, default="", metavar="PATH", help="prefix of InfluxDB's URLs, behind a proxy")
     add("--buffer-limit", type=_size, default="10GiB", metavar="SIZE", help="largest buffer on disk (10GiB)")
     add("--recordings-limit", type=_size, default="0", metavar="SIZE", help="largest recordings (0: keep all)")
     add("--pod", action="append", type=_pod, default=[], metavar="ADDRESS=NAME", help="name a pod (repeatable)")
@@ -187,8 +187,23 @@ def _variables(action: Any) -> list[str]:
 
 
 def _host(text: str) -> str:
-    if not re.fullmatch(r"[^\s/]+", text):
-        raise argparse.ArgumentTypeError(f"{text!r} is no host name or address")
+    if not re.fullmatch(r"[^\s/?#@:]+", text) and not _is_ipv6(text.strip("[]")):
+        told = "a URL" if "@" in text else repr(text)  # it may hold a password
+        raise argparse.ArgumentTypeError(f"{told} is no host name or address (nothing else belongs here)")
+    return text
+
+
+def _is_ipv6(text: str) -> bool:
+    try:
+        ipaddress.IPv6Address(text)
+    except ValueError:
+        return False
+    return True
+
+
+def _url_path(text: str) -> str:
+    if re.search(r"[?#]", text):
+        raise argparse.ArgumentTypeError("a path holds no ? and no #")  # behind them may be a token
     return text
 
 

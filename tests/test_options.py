@@ -235,6 +235,8 @@ def test_an_ipv6_address_of_influxdb_may_stand_in_brackets(host: str) -> None:
 BAD = {
     "port": ["", "x", "-1", "65536", "7778.0", "0x1e62", "\u0667", " 1", "1e3", "9" * 400],
     "influx-port": ["", "0", "x", "65536"],
+    "influx-host": ["", "a b", "10.0.0.5:8086", "http://10.0.0.5", "10.0.0.5/ods", "10.0.0.5?u=a", "u@10.0.0.5"],
+    "influx-path": ["ods?u=a", "ods#a"],
     "http-port": ["", "-1", "x", "65536"],
     "max-names": ["", "0", "-1", "x", "1.5", "9" * 400],
     "buffer-limit": ["", "x", "-1", "10 XB", "GiB", "1,5GiB", "nan", "inf", "1e3"],
@@ -284,6 +286,15 @@ def test_no_value_of_any_option_is_a_traceback(option: str, value: str) -> None:
 )
 def test_a_bad_value_in_the_file_is_one_line_that_names_its_key(option: str, value: str, toml) -> None:
     assert option in complaint(toml(f"[ods]\n{option} = {value}\n"))
+
+
+@pytest.mark.parametrize(
+    "argument",
+    ["--influx-host=root:s3cret@db", "--influx-host=http://root:s3cret@db:8086/", "--influx-path=x?p=s3cret"],
+)
+def test_a_password_that_stands_where_none_belongs_is_refused_and_not_told(argument: str) -> None:
+    """It would be a part of InfluxDB's URL, which is logged and stands on the status page."""
+    assert "s3cret" not in complaint([argument])
 
 
 def test_one_address_with_two_names_is_refused() -> None:
