@@ -22,6 +22,8 @@ VIEWERS = 64
 STEP_SECONDS = 0.5
 #: The most that it may take of the hub's time.
 SHARE = 0.02
+#: A status of this age is good enough for one more viewer. Seconds.
+FRESH_SECONDS = 0.05
 #: After how long without anything else a viewer is told that ODS is alive: a page that hears nothing must tell its
 #: operator that it has lost contact. Seconds.
 ALIVE_SECONDS = 1.0
@@ -52,6 +54,7 @@ class Feed:
         self._teller: gevent.Greenlet | None = None
         #: What viewers were told of the status last; empty where none was yet.
         self._status = b""
+        self._status_at = float("-inf")
 
     @property
     def is_full(self) -> bool:
@@ -92,11 +95,18 @@ class Feed:
             self._teller.kill(block=False)
 
     def _begin(self, viewer: "_Viewer") -> None:
-        """Tell a viewer at once what the others were told last; the first one has that made."""
+        """Tell a viewer at once how it stands; where that is dear just now, what the others were told last."""
         if self._teller is None:
             self._teller = gevent.Greenlet.spawn(self._tell)
         elif self._status:
+            began = time.perf_counter()
+            if began - self._status_at > FRESH_SECONDS and not self._pace.seconds_to_wait():
+                self._make_status()
+                self._pace.spent(time.perf_counter() - began)
             viewer.tell(self._status)
+
+    def _make_status(self) -> None:
+        self._status, self._status_at = _event("status", self._status_json()), time.perf_counter()
 
     def _tell(self) -> None:
         try:
@@ -114,7 +124,7 @@ class Feed:
 
     def _tell_all(self) -> float:
         """Tell each viewer that has sent what it was told before; returns for how long others had their turn."""
-        self._status = _event("status", self._status_json())
+        self._make_status()
         made: dict[tuple[str, int, str], tuple[int, bytes]] = {}
         stretch = _Stretch()
         for viewer in list(self._viewers):

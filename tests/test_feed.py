@@ -236,6 +236,25 @@ def test_where_it_is_dear_it_goes_slower(bench: Bench, monkeypatch: pytest.Monke
     assert max(rests) == pytest.approx(5.0, rel=0.1)
 
 
+@pytest.mark.parametrize(("is_dear", "made"), [(False, 2), (True, 1)])
+def test_one_that_comes_later_is_told_what_is_true_now_where_that_is_not_dear(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, is_dear: bool, made: int
+) -> None:
+    """Its page counts ages from the first status that it is told; an old one would contradict the others' figures."""
+    monkeypatch.setattr(feed, "STEP_SECONDS", 60.0)
+    monkeypatch.setattr(feed, "FRESH_SECONDS", 0.0)
+    now = [0.0]
+    bench.feed._pace = Pace(share=1.0, clock=lambda: now[0])
+    first = Look(bench.feed)
+    wait_in_hub(lambda: first.names() == ["status"], "the first one's status")
+    now[0] += 1.0
+    if is_dear:
+        bench.feed._pace.spent(60.0)
+    later = Look(bench.feed)
+    wait_in_hub(lambda: "status" in later.names(), "the other one's")
+    assert later.events()[0][1]["made"] == made
+
+
 def test_viewers_that_come_and_go_make_it_no_faster(bench: Bench) -> None:
     now = [0.0]
     bench.feed._pace = Pace(share=0.02, clock=lambda: now[0])
