@@ -7,8 +7,9 @@ OdsError
 │   ├── Unavailable        keep the batch, try again, tell the operator
 │   ├── Suspect            keep the batch, go on with others; when it fails again, look for bad lines in it
 │   └── Rejected           some lines of the batch are bad: find them, quarantine them, store the rest
-└── BufferUnavailable      the batch was not committed
-    └── BufferFull         there is no room for it; what is in the buffer is safe
+├── BufferUnavailable      the batch was not committed
+│   └── BufferFull         there is no room for it; what is in the buffer is safe
+└── TapeRefused            a connection's tape cannot be used: go on from where the kernel is
 """
 
 
@@ -63,3 +64,7 @@ class BufferUnavailable(OdsError):
 
 class BufferFull(BufferUnavailable):
     """The buffer's limit, or the reserve of free disk, is reached."""
+
+
+class TapeRefused(OdsError):
+    """What a worker before left of a connection is nothing that could be gone on with."""

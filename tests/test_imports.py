@@ -17,7 +17,18 @@ PACKAGE = ROOT / "ods"
 #: Every module of ODS, by the layer it belongs to. A new module is given its place here.
 LAYERS = {
     "words": {"ods", "errors", "clock", "latency", "ledger"},
-    "tools": {"worker", "supervisor", "disk", "directory", "logs", "failpoints", "progress", "systemd"},
+    "tools": {
+        "worker",
+        "supervisor",
+        "disk",
+        "directory",
+        "logs",
+        "failpoints",
+        "progress",
+        "systemd",
+        "tape",
+        "stream_offsets",
+    },
     "protocol": {"protocol", "line_protocol", "recording"},
     "intake": {
         *("encoder", "pods", "chunk", "batch", "events", "health_points", "admission", "intake", "latest", "refusals"),
