@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
 from ods.ledger import Fate
+from ods.tape import Mark
 
 
 @dataclass(slots=True, kw_only=True, eq=False)
@@ -27,6 +28,8 @@ class Chunk:
     received_at: float
     #: Called when this chunk, and perhaps others with the same function, are settled.
     on_settled: Callable[[], None] | None = None
+    #: Where in its connection's stream it can be begun again after this chunk; None where there is no tape.
+    mark: Mark | None = None
     fate: Fate = Fate.IN_FLIGHT
     size_bytes: int = field(init=False)
 

@@ -3,6 +3,9 @@
 Promises that reading never waits for replying: replies are best effort, at most 1 MiB of them waits beyond the kernel's
 buffer, then whole replies are dropped and counted. A reply that cannot be sent ends the replying, never the reading:
 what the pod sent before it went away is still in the socket.
+
+With a tape (`ods.tape`) it is read straight into that, and a connection that another process has read before goes on at
+the very byte, of what is read as of the replies. `HandedOver` ends the reading so that a successor can do the same.
 """
 
 import contextlib
@@ -18,6 +21,9 @@ from gevent import socket as gsocket
 from gevent.hub import Waiter
 
 from ods import failpoints
+from ods.errors import TapeRefused
+from ods.stream_offsets import consumed, written
+from ods.tape import Tape
 from ods.turns import Turns
 
 log = logging.getLogger(__name__)
@@ -32,6 +38,8 @@ SEND_BYTES = 64 * 1024
 REPLIES_BYTES = 1024 * 1024
 #: How long the last replies may take after the pod has ended its side. Seconds.
 LINGER_SECONDS = 5.0
+#: How long what is in flight may take to be settled when another process goes on with the connection. Seconds.
+HAND_OVER_SECONDS = 1.0
 #: How long it may take to read what had arrived when ODS is stopped. Seconds.
 SWEEP_SECONDS = 0.5
 
@@ -39,6 +47,7 @@ SWEEP_SECONDS = 0.5
 _READABLE = 1
 
 CLOSED = "closed by the pod"
+HANDED_OVER = "handed over"
 
 #: Keepalive: idle seconds before the first probe, seconds between probes, lost probes that end a connection.
 KEEPALIVE = {"TCP_KEEPIDLE": 10, "TCP_KEEPINTVL": 5, "TCP_KEEPCNT": 4}
@@ -57,15 +66,24 @@ class Receiver(Protocol):
 
     def receive(self, data: bytes) -> bytes: ...
 
+    def flush(self) -> None: ...
+
     def finish(self) -> None: ...
+
+
+class HandedOver(gevent.GreenletExit):  # type: ignore[misc]
+    """Another process goes on with the connection: it is no end, neither of the stream nor of a line in it."""
 
 
 class Connection:
     """A socket, what reads from it, what is written to it."""
 
-    def __init__(self, sock: gsocket.socket, turns: Turns) -> None:
+    def __init__(self, sock: gsocket.socket, turns: Turns, tape: Tape | None = None) -> None:
         self._socket = sock
         self._turns = turns
+        self.tape = tape
+        #: How much of the next replies was sent by the process before. Bytes.
+        self._replied_already = 0
         self._unread = b""
         self._was_much = False
         self._unsent = b""
@@ -82,22 +100,48 @@ class Connection:
             if hasattr(socket, name):
                 self._socket.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
 
+    def take_over(self) -> None:
+        """Go on where the process before stopped; where that cannot be known, where the kernel is."""
+        if self.tape is None:
+            return
+        try:
+            _take_over(self.tape, self._socket)
+        except OSError as error:
+            log.warning("connections have no tapes here: %s", error)
+            self.tape = None
+            return
+        self._replied_already = self.tape.replied_already
+        if self.tape.has_lost_replies:  # perhaps in the middle of one: the next begins a line all the same
+            self.reply(b"\n")
+
+    def go_on_with(self, unread: bytes) -> None:
+        """Take this as what was read last."""
+        self._unread = unread
+
     def serve(self, receiver: Receiver) -> str:
         """Read until the pod ends the connection or ODS is stopped; returns how it ended, in words."""
         try:
             how = self._read(receiver)
+        except HandedOver:
+            receiver.flush()
+            self._linger(receiver, HAND_OVER_SECONDS, for_replies=False)
+            return HANDED_OVER
         except gevent.GreenletExit:
             how = "ODS is stopping"
             self._sweep(receiver)
         receiver.finish()
         if how == CLOSED:
-            self._linger(receiver)
+            self._linger(receiver, LINGER_SECONDS)
         return how
 
     def reply(self, replies: bytes) -> None:
         """Send whole replies, now or later or never. Never waits."""
+        if self._replied_already:
+            replies = self._left_of(replies)
         if not self._may_reply or not replies:
             return
+        if self.tape is not None:
+            self.tape.replied += len(replies)
         if self._unsent:
             self._queue(replies)
             return
@@ -116,14 +160,24 @@ class Connection:
         self._end_replying()
         self._socket.close()
 
+    def _left_of(self, replies: bytes) -> bytes:
+        """What of these the process before had not sent."""
+        already = min(self._replied_already, len(replies))
+        self._replied_already -= already
+        if self.tape is not None:
+            self.tape.replied += already
+        return replies[already:]
+
     def _read(self, receiver: Receiver) -> str:
         """Read whenever there is something; a pod that sends much, in turns with the others that do."""
         # One watcher for the life of the connection: `socket.recv` tries, fails, and starts one for each read, which
         # takes twice the time. While nobody waits for it, it is stopped: it would fire in every round of the hub.
         watcher = gevent.get_hub().loop.io(self._socket.fileno(), _READABLE)
         readable = Waiter()
-        watcher.start(readable.switch, None)
         try:
+            if self._unread:
+                self._read_in_turns(receiver)
+            watcher.start(readable.switch, None)
             while True:
                 readable.get()
                 readable.clear()
@@ -163,7 +217,10 @@ class Connection:
     def _receive(self) -> bytes | None:
         """What has arrived; None where there was nothing after all."""
         try:
-            data = os.read(self._socket.fileno(), READ_BYTES)
+            if self.tape is not None:
+                data = self.tape.read(self._socket.fileno(), READ_BYTES)
+            else:
+                data = os.read(self._socket.fileno(), READ_BYTES)
         except BlockingIOError:
             return None
         failpoints.reach("read")
@@ -181,18 +238,23 @@ class Connection:
                     pass
                 gevent.sleep(0)  # every pod has its turn here too, or those of many would add up
 
-    def _linger(self, receiver: Receiver) -> None:
+    def _linger(self, receiver: Receiver, seconds: float, *, for_replies: bool = True) -> None:
         """A pod that has only ended its own side still gets its last replies."""
-        deadline = time.monotonic() + LINGER_SECONDS
+        deadline = time.monotonic() + seconds
         with contextlib.suppress(gevent.GreenletExit):
-            while self._may_reply and (self._unsent or not receiver.is_settled) and time.monotonic() < deadline:
+            while self._may_reply and self._has_to_reply(receiver, for_replies) and time.monotonic() < deadline:
                 gevent.sleep(0.01)
+
+    def _has_to_reply(self, receiver: Receiver, for_replies: bool) -> bool:
+        return not receiver.is_settled or (for_replies and bool(self._unsent))
 
     def _queue(self, replies: bytes) -> None:
         room = REPLIES_BYTES - len(self._unsent)
         if len(replies) > room:
             cut = replies.rfind(b"\n", 0, max(room, 0)) + 1
             self._on_dropped(replies.count(b"\n", cut))
+            if self.tape is not None:
+                self.tape.replied -= len(replies) - cut
             replies = replies[:cut]
         self._unsent += replies
         if self._unsent and self._writer is None:
@@ -214,6 +276,15 @@ class Connection:
         if self._writer is not None:
             self._writer.kill(block=False)
             self._writer = None
+
+
+def _take_over(tape: Tape, sock: gsocket.socket) -> None:
+    was_read, was_written = consumed(sock, tape.read_to), written(sock)
+    try:
+        tape.take_over(was_read, was_written)
+    except TapeRefused as error:
+        log.warning("what was read of a connection and not stored yet is not repeated: %s", error)
+        tape.begin(was_read, was_written)
 
 
 class _Ended(Exception):

@@ -3,12 +3,15 @@
 One `Intake` a connection. It knows no socket: bytes come in by `receive`, replies go out by the function it was given.
 What small reads brought is decoded together when the next batch begins, each record with the time at which its own read
 received it. The replies to a chunk are sent when the chunk and all before it are settled.
+
+With a tape (`ods.tape`) each piece is noted with its times before anything is done with its records, and what is
+settled is marked. A successor of a process that died repeats the rest, with the times that it had.
 """
 
 import logging
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Sequence, Set
 from typing import Protocol
 
 from ods.admission import Admission
@@ -18,13 +21,18 @@ from ods.encoder import count, encode
 from ods.latency import Latency
 from ods.latest import LatestValues
 from ods.ledger import Fate, Ledger
+from ods.places import Places
 from ods.pods import Pod
 from ods.protocol import Decoded, Decoder, NoRecord, replies_when_dropped, replies_when_kept
+from ods.repeating import without
+from ods.tape import SPARE_NOTES, Note, Tape
 
 log = logging.getLogger(__name__)
 
 #: What was read is decoded at the latest when it is this much. Bytes.
 DECODE_BYTES = 4 * 1024
+#: Or when it is so many reads: each may take a note of a tape.
+DECODE_READS = SPARE_NOTES // 2
 #: So much of what is not all good data points is decoded at a time: it takes ten times as long. Bytes.
 CAREFUL_BYTES = 4 * 1024
 #: And so much where the lines are many and short.
@@ -62,6 +70,7 @@ class Intake:
         reply: Callable[[bytes], None],
         latest: LatestValues,
         replying: Latency,
+        tape: Tape | None = None,
     ) -> None:
         self.pod = pod
         self._clock = clock
@@ -72,6 +81,7 @@ class Intake:
         self._latest = latest
         self._replying = replying
         self._decoder = Decoder(pod.names)
+        self._places = Places(self._decoder, tape)
         #: Reads that are not decoded yet, with the times at which they were received.
         self._reads: list[bytes] = []
         self._read_times_ns: list[int] = []
@@ -131,15 +141,37 @@ class Intake:
             self._read_at = time.monotonic()
             self._reads.append(data)
             self._onward.expect(self.flush, urgent=self._seems_to_wait(self._read_at))
-        if self._read_bytes >= DECODE_BYTES:
+        if self._read_bytes >= DECODE_BYTES or len(self._reads) >= DECODE_READS:
             self.flush()
 
     def finish(self) -> None:
         """The connection has ended: keep its last words, note a torn line."""
         self.flush()
         decoded = self._decoder.finish()
-        self._take(decoded, self.pod.take_times(self._clock.now_ns(), count(decoded.records)))
+        self._take(decoded, self._give_times(b"", self._clock.now_ns(), count(decoded.records), is_last=True))
         self.is_finished = True
+        self._places.mark(self._unsettled)
+
+    def begin_repeating(self) -> list[Note]:
+        """Go back to what the process before had not settled; returns what of it had times, to be repeated in order."""
+        return self._places.go_back()
+
+    def repeat(self, note: Note, recorded: Set[int]) -> None:
+        """Take in a piece anew, with the times that it had.
+
+        Of what was recorded at one of these times only the reply is given on: the recovery sees to the rest.
+        """
+        decoded = self._decoder.feed(self._places.read_again(note))
+        if note.is_last:  # what was fed is the line that the end of the connection cut off
+            decoded = self._decoder.finish()
+        times = self.pod.repeat_times(note.first_ns, count(decoded.records))
+        self._read_at = time.monotonic()
+        self._take(*without(decoded, times, recorded), note.first_ns)
+        self._places.mark(self._unsettled)
+
+    def end_repeating(self) -> bytes:
+        """What was read besides, to be received as if it were new."""
+        return self._places.left_to_read()
 
     def flush(self) -> None:
         """Decode what was read, and pass it on."""
@@ -152,21 +184,30 @@ class Intake:
         times: list[str] = []
         if decoded is not None:
             for data, time_ns in zip(reads, times_ns, strict=True):
-                times += self.pod.take_times(time_ns, data.count(b"\n"))
+                times += self._give_times(data, time_ns, data.count(b"\n"))
         else:
             decoded = Decoded()
             for data, time_ns in zip(reads, times_ns, strict=True):
                 piece = self._decoder.feed(data)
                 decoded.records += piece.records
                 decoded.replies += piece.replies
-                times += self.pod.take_times(time_ns, count(piece.records))
+                times += self._give_times(data, time_ns, count(piece.records))
         self._take(decoded, times)
+        self._places.mark(self._unsettled)
 
-    def _take(self, decoded: Decoded, times: Sequence[str]) -> None:
-        if not decoded.records:
+    def _give_times(self, data: bytes, time_ns: int, records: int, *, is_last: bool = False) -> list[str]:
+        """Times for the records of this next piece of the stream, noted before anything is done with them."""
+        times = self.pod.take_times(time_ns, records)
+        self._places.note(data, times, is_last=is_last)
+        return times
+
+    def _take(self, decoded: Decoded, times: Sequence[str], first_ns: int = 0) -> None:
+        """Pass records on; where none are left of those that there were, the replies with the time of the first."""
+        if not decoded.records and not decoded.replies:
             return
-        self._latest.take(self.pod.name, decoded.records, times)
-        chunk = self._encode(decoded, times)
+        if decoded.records:
+            self._latest.take(self.pod.name, decoded.records, times)
+        chunk = self._encode(decoded, times or [str(first_ns)])
         self._count(decoded, chunk.points)
         self._unsettled.append(chunk)
         if self._admission.admit(self.pod.name, chunk.size_bytes):
@@ -230,12 +271,13 @@ class Intake:
             log.warning("pod %s uses more than %d names; further ones are refused (--max-names)", self.pod.name, limit)
 
     def _reply_to_settled(self) -> None:
-        replies, now = [], time.monotonic()
+        replies, now, mark = [], time.monotonic(), None
         while self._unsettled and self._unsettled[0].fate is not Fate.IN_FLIGHT:
             done = self._unsettled.popleft()
             self._replying.observe(now - done.received_at)
             if done.size_bytes:
                 self._admission.release(done.pod, done.size_bytes)
+            mark = done.mark or mark
             dropped = done.fate is Fate.DROPPED
             replies.append(replies_when_dropped(done.replies) if dropped else replies_when_kept(done.replies))
         if not self._unsettled:
@@ -243,3 +285,4 @@ class Intake:
         if replies:
             self._replied_at = now
             self._reply(b"".join(replies))
+        self._places.settle(mark)

@@ -1,14 +1,20 @@
 """What the runs before have left of their recordings: found after a crash, and closed once it is stored.
 
-Every call may wait for the disk.
+A worker that died is followed at once by one that repeats what may not have been recorded (`ods.tape`): the times of
+what was, found here, tell which is which. Every call may wait for the disk.
 """
 
+import logging
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import BinaryIO
 
-from ods.recording import HEADERS, segment_begin
+from ods.playback import play
+from ods.recording import HEADERS, folder_name, segment_begin
 from ods.segments import COMPRESSED, OPEN, SEGMENT_SECONDS, has_end, rename_closed
+
+log = logging.getLogger(__name__)
 
 #: How long a segment lasts at most, with much to spare for a disk that hangs. Nanoseconds.
 LASTS_NS = 2 * int(SEGMENT_SECONDS * 1e9)
@@ -39,6 +45,31 @@ def _may_hold_later(closed: Path, settled_ns: int, begun_ns: int) -> bool:
         return has_end(closed) and closed.stat().st_mtime_ns + FAT_NS > settled_ns
     except (OSError, ValueError):
         return False
+
+
+def recorded_times(directory: Path, since: Mapping[str, int]) -> dict[str, set[int]]:
+    """The times of all rows of these pods that are no earlier than the time given for each; as the recovery reads them.
+
+    What cannot be read is left out, and said. It is stored twice then, with the same time.
+    """
+    found: dict[str, set[int]] = {}
+    for pod, since_ns in since.items():
+        times = found[pod] = set()
+        for path in sorted((directory / folder_name(pod)).glob("*.csv*")):
+            try:
+                if _may_hold_since(path, since_ns):
+                    for piece in play(path, after_ns=since_ns - 1):
+                        times.update([int(row[0]) for row in piece.rows])
+            except (OSError, ValueError) as error:
+                log.warning("recordings: %s is not looked at: %s", path, error)
+    return found
+
+
+def _may_hold_since(path: Path, since_ns: int) -> bool:
+    """Not so with one that was closed before."""
+    if path.suffix not in (OPEN, ".csv", COMPRESSED) or not has_end(path):
+        return False
+    return path.suffix == OPEN or path.stat().st_mtime_ns + FAT_NS >= since_ns
 
 
 def close_left(path: Path, last_ns: int) -> Path | None:

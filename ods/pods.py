@@ -36,10 +36,15 @@ class Pod:
         self.replies_dropped = 0
         self._latest_ns = 0
 
-    def enter(self, time_ns: int) -> None:
-        """A connection of it begins."""
+    @property
+    def latest_ns(self) -> int:
+        """The last time that a record of it was given; 0 where none was."""
+        return self._latest_ns
+
+    def enter(self, time_ns: int, *, is_new: bool = True) -> None:
+        """A connection of it begins, or is taken over from the process before."""
         self.connections += 1
-        self.connects += 1
+        self.connects += is_new
         self.connected_ns = time_ns
 
     def leave(self, time_ns: int, how: str) -> None:
@@ -50,6 +55,11 @@ class Pod:
     def take_times(self, time_ns: int, count: int) -> list[str]:
         """Times for records received at this time: consecutive nanoseconds, after the last one used, as text."""
         first_ns = max(time_ns, self._latest_ns + 1)
+        self._latest_ns = max(self._latest_ns, first_ns + count - 1)
+        return [str(each_ns) for each_ns in range(first_ns, first_ns + count)]
+
+    def repeat_times(self, first_ns: int, count: int) -> list[str]:
+        """The times that records were given before, from this one on; none of them is given again."""
         self._latest_ns = max(self._latest_ns, first_ns + count - 1)
         return [str(each_ns) for each_ns in range(first_ns, first_ns + count)]
 

@@ -164,6 +164,20 @@ class Decoder:
             self._rest = b""
         return decoded
 
+    @property
+    def rest_bytes(self) -> int:
+        """How much is held of the unfinished line."""
+        return len(self._rest)
+
+    @property
+    def line(self) -> tuple[bytes, bool]:
+        """What a decoder has to know that is to go on from the begin of what this one holds; see `begin_in`."""
+        return self._taken, self._overlong
+
+    def begin_in(self, taken: bytes, is_overlong: bool) -> None:
+        """Begin in the middle of a line, as a decoder stood whose `line` was this. Then feed it what that one held."""
+        self._taken, self._overlong = taken, is_overlong
+
     def is_fast(self, data: bytes) -> bool:
         """Whether `feed` is quick with these bytes, as far as can be told from how their lines begin."""
         lines = data.count(b"\n")

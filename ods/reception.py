@@ -1,7 +1,14 @@
-"""Receives pods at the door: gives each connection its intake, and tells of who comes, leaves or is turned away."""
+"""Receives pods at the door: gives each connection its intake, and tells of who comes, leaves or is turned away.
+
+Connections that another process has served before are taken over first, all of them, and what it left on their tapes is
+repeated before anything else is read: so that no record is given a time before one that a pod has had already.
+"""
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Set
+from operator import itemgetter
+
+import gevent
 
 from ods.admission import Admission
 from ods.batcher import Batcher
@@ -18,6 +25,9 @@ from ods.recorder import Recorder
 from ods.refusals import Refusals
 
 log = logging.getLogger(__name__)
+
+#: How many reads are repeated before others have their turn: a few milliseconds' work.
+REPEATED_AT_ONCE = 4
 
 
 class Reception:
@@ -47,15 +57,19 @@ class Reception:
         self._latest = latest
         #: From each read to its reply.
         self.replying = Latency()
+        #: Connections that were taken over, whose tapes are not repeated yet.
+        self._taken_over: list[tuple[Connection, Intake]] = []
         self.refusals = Refusals()
 
-    def enter(self, address: str, connection: Connection) -> Intake:
-        """A pod has connected."""
+    def enter(self, address: str, connection: Connection, *, is_new: bool = True) -> Intake:
+        """A pod has connected; or, where it is not new, another process has served it before (see `resume`)."""
         pod = self._pods.at(address)
-        pod.enter(self._clock.now_ns())
+        pod.enter(self._clock.now_ns(), is_new=is_new)
         connection.prepare(lambda replies: _count_dropped(pod, replies))
-        log.info("pod %s connected%s", pod.name, "" if pod.name == address else f" from {address}")
-        self._events.emit(pod, "connected", address)
+        connection.take_over()
+        if is_new:
+            log.info("pod %s connected%s", pod.name, "" if pod.name == address else f" from {address}")
+            self._events.emit(pod, "connected", address)
         intake = Intake(
             pod=pod,
             clock=self._clock,
@@ -65,9 +79,39 @@ class Reception:
             reply=connection.reply,
             latest=self._latest,
             replying=self.replying,
+            tape=connection.tape,
         )
         self._intakes.add(intake)
+        if not is_new:
+            self._taken_over.append((connection, intake))
         return intake
+
+    def resume(self, find_recorded: Callable[[Mapping[str, int]], Mapping[str, Set[int]]]) -> None:
+        """Repeat the tapes of all connections that were taken over. To be called before any of them is served.
+
+        `find_recorded` is given each pod's first time that is to be repeated, and returns the times from there on that
+        the recordings hold.
+        """
+        taken_over, self._taken_over = self._taken_over, []
+        # Two connections of one pod had their times by turns: the rows of a recording are in the order of theirs.
+        left = sorted(
+            [(note.first_ns, note, intake) for _, intake in taken_over for note in intake.begin_repeating()],
+            key=itemgetter(0),
+        )
+        since: dict[str, int] = {}
+        for first_ns, _, intake in left:
+            since.setdefault(intake.pod.name, first_ns)
+        recorded = find_recorded(since) if since else {}
+        for number, (_, note, intake) in enumerate(left, 1):
+            intake.repeat(note, recorded.get(intake.pod.name, frozenset()))
+            if not number % REPEATED_AT_ONCE:
+                gevent.sleep(0)
+        for connection, intake in taken_over:
+            connection.go_on_with(intake.end_repeating())
+            if (latest_ns := intake.pod.latest_ns) > self._clock.now_ns():
+                self._clock.continue_from(latest_ns)
+        if taken_over:
+            log.info("%d connections were taken over, with %d reads to be repeated", len(taken_over), len(left))
 
     def leave(self, address: str, how: str) -> None:
         """A pod's connection has ended."""

@@ -12,7 +12,7 @@ import time
 from array import array
 from bisect import bisect_left
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Set
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -25,7 +25,7 @@ from ods.chunk import Chunk
 from ods.encoder import encode
 from ods.errors import BufferUnavailable
 from ods.ledger import Fate, Ledger
-from ods.left_segments import close_left, left_behind
+from ods.left_segments import close_left, left_behind, recorded_times
 from ods.line_protocol import pod_of, pod_tag, time_of
 from ods.playback import play
 from ods.pods import Pods
@@ -44,6 +44,8 @@ log = logging.getLogger(__name__)
 RETRY_SECONDS = 1.0
 #: Batches do not come in the order of their first records. How far one may be behind. Nanoseconds.
 DISORDER_NS = 2_000_000_000
+#: How long pods wait to be read until it is known what of the last they sent is recorded. Seconds.
+RECORDED_SECONDS = 0.5
 #: How long a segment that the disk fails to read is tried again, and what such a failure is. Seconds.
 UNREADABLE_SECONDS = 60.0
 _PASSING = {errno.EIO, errno.ENXIO, errno.ENODEV, errno.ESTALE, errno.EMFILE, errno.ENFILE}
@@ -111,6 +113,21 @@ class Recovery:
         quarantined = self._buffer_worker.submit(self._buffer.newest_quarantined, self._settled_ns)
         self._worker.start()
         self._greenlet = supervisor.spawn("recovery", self._run, now_ns, rows, quarantined)
+
+    def recorded(self, since: Mapping[str, int]) -> Mapping[str, Set[int]]:
+        """The times, by pod, of what is recorded since then, which the recovery sees to. To be called before `start`.
+
+        Waits for the disk, not for long: pods wait to be read.
+        """
+        self._worker.start()
+        try:
+            found: Mapping[str, Set[int]] = self._worker.submit(recorded_times, self._directory, since).get(
+                timeout=RECORDED_SECONDS
+            )
+        except gevent.Timeout:
+            log.warning("recovery: the disk does not answer; what the run before had in flight may be counted twice")
+            return {}
+        return found
 
     def stop(self) -> None:
         """Leave what is not done to the next start."""

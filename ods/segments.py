@@ -101,7 +101,7 @@ class Segments:
         if key not in self._open:
             folder = self.directory / folder_name(rows.pod)
             folder.mkdir(parents=True, exist_ok=True)
-            path = folder / (segment_name(rows.first_ns, kind) + OPEN)
+            path = folder / (_free_name(folder, rows.first_ns, kind) + OPEN)
             segment = Segment(path=path, size_bytes=0, begun_at=now, appended_at=now, last_ns=rows.first_ns)
             self._begin(segment, HEADERS[kind])
             self._open[key] = segment
@@ -144,6 +144,15 @@ class Segments:
         segment = self._open.pop(key)
         self._forget_file(segment.path)
         return rename_closed(segment.path, segment.last_ns)
+
+
+def _free_name(folder: Path, first_ns: int, kind: str) -> str:
+    """The name of a segment that begins then, or just before where a run that died has left one of that name."""
+    name = segment_name(first_ns, kind)
+    while any((folder / (name + state)).exists() for state in (OPEN, "", COMPRESSED)):
+        first_ns -= 1
+        name = segment_name(first_ns, kind)
+    return name
 
 
 def rename_closed(path: Path, last_ns: int) -> Path:

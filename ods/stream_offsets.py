@@ -4,10 +4,12 @@ What arrived, less what waits to be read, was read; what was confirmed by the pe
 Linux alone tells both. Urgent data breaks the first; nobody sends ODS any.
 
 The end of a stream counts as one byte more that arrived. Whether it did shows in the state of the connection, but for
-one that was reset: there the reader's own note of how far it had come tells (`read_to`), and were it killed between its
-very last read and that note, one byte that never was could be taken for the last of the stream.
+one that was reset: its error is another one then. Where a write has taken the error away, the reader's own note of how
+far it had come tells (`read_to`); were it killed within that last read too, a byte that never was could be taken for
+the last one of the stream.
 """
 
+import errno
 import fcntl
 import socket
 import struct
@@ -32,8 +34,8 @@ def consumed(sock: socket.socket, read_to: int) -> int:
             break
         received = again
     offset = received - waiting
-    is_one_too_many = state in _ENDED or (state == _GONE and offset == read_to + 1)
-    return offset - is_one_too_many
+    has_ended = state in _ENDED or (state == _GONE and offset > read_to and _had_ended(sock, offset == read_to + 1))
+    return offset - has_ended
 
 
 def written(sock: socket.socket) -> int:
@@ -45,6 +47,12 @@ def written(sock: socket.socket) -> int:
         if again == confirmed:
             return confirmed + waiting
         confirmed = again
+
+
+def _had_ended(sock: socket.socket, seems_so: bool) -> bool:
+    """Whether a stream that was reset had ended before; `seems_so` where that cannot be known any more."""
+    error = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+    return error == errno.EPIPE or (not error and seems_so)
 
 
 def _info(sock: socket.socket) -> tuple[int, int, int]:

@@ -32,7 +32,7 @@ LAYERS = {
     "protocol": {"protocol", "line_protocol", "recording"},
     "intake": {
         *("encoder", "pods", "chunk", "batch", "events", "health_points", "admission", "intake", "latest", "refusals"),
-        "batcher",
+        *("batcher", "places", "repeating"),
     },
     "recorder": {"recorder", "segments", "left_segments", "playback"},
     "influx": {"influx", "influx_answers", "influx_http"},

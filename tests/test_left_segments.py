@@ -1,12 +1,13 @@
 """What a crash leaves of the recordings: found without reading it, closed where its last whole row ends."""
 
+import gzip
 import os
 from pathlib import Path
 
 import pytest
 
 from ods import left_segments
-from ods.left_segments import FAT_NS, close_left, left_behind
+from ods.left_segments import FAT_NS, close_left, left_behind, recorded_times
 from ods.recording import segment_name
 from ods.segments import left_to_compress
 
@@ -90,3 +91,44 @@ def test_one_that_holds_nothing_readable_is_left_as_it_is(tmp_path: Path) -> Non
     with pytest.raises(OSError, match="holds no row"):
         close_left(path, NOW_NS)
     assert path.read_bytes() == bytes(10_000)
+
+
+# -- Which times are recorded
+
+
+def rows(*times_ns: int) -> bytes:
+    return HEADER + b"".join(b"%d,x,1\n" % time_ns for time_ns in times_ns)
+
+
+def test_the_times_of_all_rows_since_then_are_found(tmp_path: Path) -> None:
+    made(tmp_path, NOW_NS, ".open", data=rows(NOW_NS, NOW_NS + 1, NOW_NS + 5) + b"%d,x,1" % (NOW_NS + 6))
+    log = tmp_path / "a" / (segment_name(NOW_NS, "log") + ".open")
+    log.write_bytes(b'time_ns,kind,text\n%d,log,"one ""quoted"""\n%d,torn,"POD2x 1"\n' % (NOW_NS + 2, NOW_NS + 3))
+    expected = {NOW_NS + 1, NOW_NS + 2, NOW_NS + 3, NOW_NS + 5}
+    assert recorded_times(tmp_path, {"a": NOW_NS + 1, "b": 0}) == {"a": expected, "b": set()}
+
+
+def test_those_of_a_segment_that_was_just_closed_too(tmp_path: Path) -> None:
+    made(tmp_path, NOW_NS, "", data=rows(NOW_NS), last_ns=NOW_NS)
+    made(tmp_path, NOW_NS + 5, ".gz", data=gzip.compress(rows(NOW_NS + 5)), last_ns=NOW_NS + 5)
+    assert recorded_times(tmp_path, {"a": NOW_NS}) == {"a": {NOW_NS, NOW_NS + 5}}
+
+
+def test_of_segments_that_were_closed_before_none_is_read(tmp_path: Path) -> None:
+    made(tmp_path, NOW_NS, ".gz", data=b"no gzip", last_ns=NOW_NS + 10)
+    assert recorded_times(tmp_path, {"a": NOW_NS + 11 + FAT_NS}) == {"a": set()}
+
+
+def test_a_segment_that_cannot_be_read_hides_no_other(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    made(tmp_path, NOW_NS, ".gz", data=b"no gzip")
+    made(tmp_path, NOW_NS + 5, ".open", data=rows(NOW_NS + 5))
+    assert recorded_times(tmp_path, {"a": NOW_NS}) == {"a": {NOW_NS + 5}}
+    assert "is not looked at" in caplog.text
+
+
+def test_what_is_no_segment_is_not_read(tmp_path: Path) -> None:
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a" / "notes.csv.open").write_bytes(rows(NOW_NS))
+    os.mkfifo(tmp_path / "a" / (segment_name(NOW_NS, "data") + ".open"))
+    (tmp_path / "a" / (segment_name(NOW_NS, "data") + ".gz.part")).write_bytes(rows(NOW_NS))
+    assert recorded_times(tmp_path, {"a": 0}) == {"a": set()}

@@ -39,7 +39,9 @@ class Door:
         )
 
     def enter(self, address: str) -> Intake:
-        connection: Any = SimpleNamespace(prepare=lambda on_dropped: None, reply=lambda replies: None)
+        connection: Any = SimpleNamespace(
+            prepare=lambda on_dropped: None, reply=lambda replies: None, take_over=lambda: None, tape=None
+        )
         return self.reception.enter(address, connection)
 
     def begin_batch(self) -> Chunk:

@@ -2,6 +2,7 @@
 
 import errno
 import logging
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -379,3 +380,30 @@ def test_recordings_that_cannot_be_listed_for_a_moment_are_not_given_up(
     monkeypatch.setattr(ods.recovery, "left_behind", sick)
     bench.run()
     assert bench.stored == lines(range(3))
+
+
+# -- What is recorded, for those who repeat what the run before had in flight
+
+
+def test_what_is_recorded_is_told_before_it_begins(bench: Bench) -> None:
+    bench.leave(range(5))
+    assert bench.recovery.recorded({"a": BEGIN_NS + 3000, "b": 0}) == {
+        "a": {BEGIN_NS + 3000, BEGIN_NS + 4000},
+        "b": set(),
+    }
+    bench.run()
+    assert bench.stored == lines(range(5))
+
+
+def test_a_disk_that_does_not_answer_keeps_no_pod_waiting(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    answer = threading.Event()
+    monkeypatch.setattr(ods.recovery, "RECORDED_SECONDS", 0.01)
+    monkeypatch.setattr(ods.recovery, "recorded_times", lambda directory, since: answer.wait(10))
+    assert bench.recovery.recorded({"a": 0}) == {}
+    assert "may be counted twice" in caplog.text
+    answer.set()
+    bench.leave(range(5))
+    bench.run()
+    assert bench.stored == lines(range(5))

@@ -42,6 +42,20 @@ def test_an_open_segment_says_so_in_its_name(tmp_path: Path) -> None:
     assert files(tmp_path) == {f"a/{BEGIN}.data.csv.open": DATA_HEADER + b"1,x,1\n"}
 
 
+@pytest.mark.parametrize("state", [".open", "", ".gz"])
+def test_a_segment_that_a_run_before_has_left_is_not_appended_to(tmp_path: Path, state: str) -> None:
+    """A run that goes on where another died may begin a segment at the same time as that one did."""
+    left = tmp_path / "a" / f"{BEGIN}.data.csv{state}"
+    left.parent.mkdir()
+    left.write_bytes(gzip.compress(b"left") if state == ".gz" else b"left")
+    Segments(tmp_path).append(rows(b"1,x,1\n"), now=0.0)
+    just_before = "20260921-141319.999999999"
+    assert files(tmp_path) == {
+        f"a/{just_before}.data.csv.open": DATA_HEADER + b"1,x,1\n",
+        f"a/{BEGIN}.data.csv{state}": b"left",
+    }
+
+
 def test_data_and_messages_have_segments_of_their_own(tmp_path: Path) -> None:
     Segments(tmp_path).append(rows(b"1,x,1\n", log=b'2,log,"m"\n'), now=0.0)
     assert files(tmp_path) == {

@@ -1,5 +1,6 @@
 """How far a connection was read and written, as the kernel tells it, whatever became of its peer."""
 
+import contextlib
 import socket
 import struct
 from collections.abc import Iterator
@@ -64,7 +65,9 @@ def test_the_end_of_the_stream_is_no_byte_of_it(pair: Pair) -> None:
 
 
 @pytest.mark.parametrize("is_ended_first", [False, True], ids=["reset", "ended, then reset"])
-def test_a_reset_takes_nothing_away(pair: Pair, *, is_ended_first: bool) -> None:
+@pytest.mark.parametrize("is_noted", [False, True], ids=["killed in its read", "noted"])
+@pytest.mark.parametrize("read", [1, 2, 30, 100])
+def test_a_reset_takes_nothing_away(pair: Pair, read: int, *, is_ended_first: bool, is_noted: bool) -> None:
     ours, pod = pair
     send(pair, b"x" * 100)
     if is_ended_first:
@@ -73,10 +76,11 @@ def test_a_reset_takes_nothing_away(pair: Pair, *, is_ended_first: bool) -> None
     pod.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
     pod.close()
     wait_for_state(ours, 7)
-    assert consumed(ours, 0) == 0
-    ours.recv(30)
-    assert consumed(ours, 30) == 30
-    ours.recv(100)
+    ours.recv(read)
+    assert consumed(ours, read if is_noted else 0) == read
+    assert consumed(ours, read) == read  # also when the error was taken
+    with contextlib.suppress(ConnectionResetError):
+        ours.recv(100)
     assert consumed(ours, 100) == 100
 
 
