@@ -1,6 +1,7 @@
 """One pod's connection, on real TCP: reading never waits for replying, and replies stay whole."""
 
 import itertools
+import os
 import socket
 import struct
 from collections.abc import Callable, Iterator
@@ -11,7 +12,18 @@ from components.hub import fail_when_hung, let_all_run, wait_in_hub
 from gevent import socket as gsocket
 from gevent.event import Event
 
-from ods.connection import CLOSED, KEEPALIVE, MUCH_BYTES, READ_BYTES, REPLIES_BYTES, Connection
+import ods.connection
+from ods.connection import (
+    CLOSED,
+    HANDED_OVER,
+    KEEPALIVE,
+    MUCH_BYTES,
+    READ_BYTES,
+    REPLIES_BYTES,
+    Connection,
+    HandedOver,
+)
+from ods.tape import Mark, Tape
 from ods.turns import Turns
 
 hang_fails = pytest.fixture(autouse=True)(fail_when_hung)
@@ -23,6 +35,7 @@ class Receiver:
     def __init__(self, on_data: Callable[[bytes], None] = lambda data: None, *, piece_bytes: int = 1 << 30) -> None:
         self.data = b""
         self.finished = 0
+        self.flushed = 0
         self.is_settled = True
         self.is_to_pause = False
         self.room = Event()
@@ -40,6 +53,9 @@ class Receiver:
         if self.is_to_pause:
             self.room.wait()
         wait_for_turn()
+
+    def flush(self) -> None:
+        self.flushed += 1
 
     def finish(self) -> None:
         self.finished += 1
@@ -62,14 +78,14 @@ class HeldTurns(Turns):
 class Line:
     """ODS's end and the pod's end of a connection."""
 
-    def __init__(self, turns: Turns) -> None:
+    def __init__(self, turns: Turns, memory: int | None = None) -> None:
         with gsocket.socket() as listener:
             listener.bind(("127.0.0.1", 0))
             listener.listen()
             self.pod = gsocket.create_connection(listener.getsockname())
             self.socket, _ = listener.accept()
         self.dropped: list[int] = []
-        self.connection = Connection(self.socket, turns)
+        self.connection = Connection(self.socket, turns, None if memory is None else Tape(memory))
         self.connection.prepare(self.dropped.append)
 
     def serve(self, receiver: Receiver) -> gevent.Greenlet:
@@ -446,3 +462,128 @@ def test_close_may_be_called_twice_and_replies_after_it_are_ignored(line: Line) 
     line.connection.close()
     line.connection.close()
     line.connection.reply(b"OK\n")
+
+
+# -- A connection that one process leaves and another takes over
+
+
+@pytest.fixture
+def memory() -> Iterator[int]:
+    fd = Tape.make()
+    yield fd
+    os.close(fd)
+
+
+@pytest.fixture
+def taped(memory: int) -> Iterator[Line]:
+    line = Line(Turns(), memory)
+    yield line
+    line.connection.close()
+    line.pod.close()
+
+
+def successor(line: Line, memory: int) -> Connection:
+    """The connection as another process has it, after the death of the one before."""
+    connection = Connection(line.socket, Turns(), Tape(memory))
+    connection.take_over()
+    return connection
+
+
+def tape_of(connection: Connection) -> Tape:
+    assert connection.tape is not None
+    return connection.tape
+
+
+def test_what_is_read_is_on_the_tape(taped: Line, memory: int) -> None:
+    receiver = Receiver()
+    serving = taped.serve(receiver)
+    sent = b"".join(numbered(0, 5000))
+    taped.pod.sendall(sent)
+    wait_in_hub(lambda: len(receiver.data) == len(sent), "all of it")
+    serving.kill(HandedOver)
+    assert tape_of(successor(taped, memory)).between(0, len(sent)) == sent == receiver.data
+
+
+def test_a_connection_that_is_handed_over_does_not_end(taped: Line, memory: int) -> None:
+    """Its line is not torn, what waits in the kernel stays there, and what is in flight may be settled first."""
+    receiver = Receiver()
+    serving = taped.serve(receiver)
+    taped.pod.sendall(b"POD2x 1")
+    wait_in_hub(lambda: receiver.data, "what was sent")
+    receiver.is_settled = False
+    serving.kill(HandedOver, block=False)
+    let_all_run()
+    taped.pod.sendall(b".5\n")
+    assert not serving.ready()
+    receiver.is_settled = True
+    assert serving.get() == HANDED_OVER
+    assert (receiver.data, receiver.flushed, receiver.finished) == (b"POD2x 1", 1, 0)
+    other = successor(taped, memory)
+    assert tape_of(other).between(0, 7) == b"POD2x 1"
+    going_on = Receiver()
+    serving = gevent.spawn(other.serve, going_on)
+    wait_in_hub(lambda: going_on.data == b".5\n", "what was sent meanwhile")
+    serving.kill()
+
+
+def test_a_connection_that_is_never_settled_is_handed_over_all_the_same(
+    taped: Line, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ods.connection, "HAND_OVER_SECONDS", 0.05)
+    receiver = Receiver()
+    receiver.is_settled = False
+    serving = taped.serve(receiver)
+    let_all_run()
+    serving.kill(HandedOver, block=False)
+    assert serving.get() == HANDED_OVER
+
+
+def test_what_the_process_before_had_read_comes_first(taped: Line) -> None:
+    receiver = Receiver(piece_bytes=3)
+    taped.pod.sendall(b"+after")
+    taped.connection.go_on_with(b"before")
+    taped.serve(receiver)
+    wait_in_hub(lambda: receiver.data == b"before+after", "all of it, in order")
+
+
+def test_replies_go_on_at_the_very_byte(taped: Line, memory: int) -> None:
+    """The process before was killed when it had replied, and had not noted that."""
+    taped.connection.reply(b"OK: 1\nOK: 2\n")
+    tape_of(taped.connection).settle(Mark(0))
+    taped.connection.reply(b"OK: 3\nOK")
+    other = successor(taped, memory)
+    other.reply(b"OK: 3\n")
+    other.reply(b"OK: 4\nOK: 5\n")
+    tape_of(other).settle(Mark(0))
+    successor(taped, memory).reply(b"OK: 6\n")
+    other.close()
+    assert taped.read_all() == b"".join(b"OK: %d\n" % number for number in range(1, 7))
+
+
+def test_replies_that_a_dead_process_held_back_are_missing_and_no_other_is_garbled(taped: Line, memory: int) -> None:
+    sent = overflow(taped)
+    tape_of(taped.connection).settle(Mark(0))
+    dead, taped.connection = taped.connection, successor(taped, memory)
+    dead._end_replying()  # its greenlets are gone with it
+    taped.connection.reply(b"OK: after\n")
+    tape_of(taped.connection).settle(Mark(0))
+    reading = gevent.spawn(taped.read_all)
+    wait_in_hub(lambda: not taped.connection._unsent, "all that is left to be sent")
+    taped.connection.close()
+    *before, cut, after, nothing = reading.get().split(b"\n")
+    assert (after, nothing) == (b"OK: after", b"")
+    whole = [reply[:-1] for reply in sent]
+    assert before == whole[: len(before)]
+    assert whole[len(before)].startswith(cut)
+
+
+def test_where_nothing_counts_bytes_there_is_no_tape(
+    taped: Line, memory: int, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("ods.connection.consumed", failing)
+    assert successor(taped, memory).tape is None
+    assert "no tapes" in caplog.text
+
+
+def failing(*_: object) -> int:
+    raise OSError("no such option")

@@ -1,6 +1,7 @@
 """The door: who is there, and how far what they sent is settled."""
 
 import gc
+import os
 from types import SimpleNamespace
 from typing import Any
 
@@ -14,6 +15,7 @@ from ods.latest import LatestValues
 from ods.ledger import Fate, Ledger
 from ods.pods import Pods
 from ods.reception import Reception
+from ods.tape import Tape
 
 NOW_NS = 1_790_000_000_000_000_000
 
@@ -25,6 +27,7 @@ class Door:
         self.now_ns = NOW_NS
         self.forwarded: list[Chunk] = []
         self.flushes: list[Any] = []
+        self.unread: list[bytes] = []
         self.reception = Reception(
             pods=Pods({}, max_names=10),
             clock=Clock(wall_ns=lambda: self.now_ns, monotonic_ns=lambda: self.now_ns),
@@ -38,11 +41,15 @@ class Door:
             latest=LatestValues(now_ns=lambda: self.now_ns),
         )
 
-    def enter(self, address: str) -> Intake:
+    def enter(self, address: str, *, is_new: bool = True, tape: Tape | None = None) -> Intake:
         connection: Any = SimpleNamespace(
-            prepare=lambda on_dropped: None, reply=lambda replies: None, take_over=lambda: None, tape=None
+            prepare=lambda on_dropped: None,
+            reply=lambda replies: None,
+            take_over=lambda: None,
+            tape=tape,
+            go_on_with=self.unread.append,
         )
-        return self.reception.enter(address, connection)
+        return self.reception.enter(address, connection, is_new=is_new)
 
     def begin_batch(self) -> Chunk:
         """Decode what was read; returns the last chunk of it."""
@@ -86,3 +93,41 @@ def test_what_a_pod_that_is_gone_has_left_in_flight_counts_until_it_is_settled(d
     settle([chunk], Fate.STORED)
     assert door.reception.oldest_ns() is None
     assert not door.reception._intakes, "those that are done are forgotten"
+
+
+# -- Connections that another process has served before
+
+
+def test_a_connection_that_is_taken_over_is_no_new_one(door: Door, caplog: pytest.LogCaptureFixture) -> None:
+    """It is counted as standing, and nobody is told that a pod has connected."""
+    events: list[Any] = []
+    door.reception._events = SimpleNamespace(emit=lambda *event: events.append(event))  # type: ignore[assignment]
+    intake = door.enter("10.0.0.1", is_new=False)
+    assert (intake.pod.connections, intake.pod.connects) == (1, 0)
+    assert not events and "connected" not in caplog.text
+
+
+def test_where_nothing_was_left_the_recordings_are_not_asked(door: Door) -> None:
+    intake = door.enter("10.0.0.1", is_new=False)
+    door.reception.resume(lambda since: pytest.fail("asked"))
+    assert intake.is_settled
+    assert door.unread == [b""]
+
+
+def test_no_time_is_given_before_one_that_is_repeated(door: Door) -> None:
+    """Though the clock was set back between the processes."""
+    later_ns = NOW_NS + 3600 * 10**9
+    tape = Tape(memory := Tape.make())
+    reading, writing = os.pipe()
+    os.write(writing, b"POD2x 1\nPOD2x 2\n")
+    tape.read(reading, 100)
+    tape.note(16, later_ns)
+    intake = door.enter("10.0.0.1", is_new=False, tape=tape)
+    other = door.enter("10.0.0.2")
+    door.reception.resume(lambda since: {} if since == {"10.0.0.1": later_ns} else pytest.fail(str(since)))
+    assert [(chunk.first_ns, chunk.last_ns) for chunk in door.forwarded] == [(later_ns, later_ns + 1)]
+    for one in (intake, other):
+        one.receive(b"POD2y 3\n")
+        assert door.begin_batch().first_ns > later_ns
+    for fd in (memory, reading, writing):
+        os.close(fd)

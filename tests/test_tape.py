@@ -1,10 +1,12 @@
 """What is left of a connection when its reader is killed: every byte, where to begin, and the times of the records."""
 
+import fcntl
 import os
 import random
 import signal
 import socket
 import struct
+import termios
 from collections.abc import Callable, Iterator
 from itertools import pairwise
 
@@ -321,12 +323,17 @@ class Pod:
         return tape.read_to
 
     def end(self, how: str) -> None:
-        """End the pod's side."""
+        """End the pod's side; a reset takes nothing with it that was sent."""
+        wait_until(lambda: not self._on_the_way, timeout_seconds=10, what="all that was sent has arrived")
         if how in ("ended", "ended, then reset"):
             self.socket.shutdown(socket.SHUT_WR)
         if how in ("reset", "ended, then reset"):
             self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
             self.socket.close()
+
+    @property
+    def _on_the_way(self) -> int:
+        return int(struct.unpack("=i", fcntl.ioctl(self.socket, termios.TIOCOUTQ, bytes(4)))[0])
 
     def close(self) -> None:
         if self._child:
