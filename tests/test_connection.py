@@ -540,9 +540,10 @@ def test_a_connection_that_is_never_settled_is_handed_over_all_the_same(
 
 def test_what_the_process_before_had_read_comes_first(taped: Line) -> None:
     receiver = Receiver(piece_bytes=3)
-    taped.pod.sendall(b"+after")
     taped.connection.go_on_with(b"before")
     taped.serve(receiver)
+    wait_in_hub(lambda: receiver.data == b"before", "what was read before, though nothing comes after it")
+    taped.pod.sendall(b"+after")
     wait_in_hub(lambda: receiver.data == b"before+after", "all of it, in order")
 
 
@@ -563,8 +564,9 @@ def test_replies_go_on_at_the_very_byte(taped: Line, memory: int) -> None:
 def test_replies_that_a_dead_process_held_back_are_missing_and_no_other_is_garbled(taped: Line, memory: int) -> None:
     sent = overflow(taped)
     tape_of(taped.connection).settle(Mark(0))
-    dead, taped.connection = taped.connection, successor(taped, memory)
-    dead._end_replying()  # its greenlets are gone with it
+    taped.connection._end_replying()
+    let_all_run()  # its greenlets are gone with it
+    taped.connection = successor(taped, memory)
     taped.connection.reply(b"OK: after\n")
     tape_of(taped.connection).settle(Mark(0))
     reading = gevent.spawn(taped.read_all)
