@@ -4,6 +4,7 @@ A worker that died is followed at once by one that repeats what may not have bee
 what was, found here, tell which is which. Every call may wait for the disk.
 """
 
+import contextlib
 import logging
 import os
 from collections.abc import Mapping
@@ -11,13 +12,15 @@ from pathlib import Path
 from typing import BinaryIO
 
 from ods.playback import play
-from ods.recording import HEADERS, folder_name, segment_begin
+from ods.recording import HEADERS, folder_name, segment_begin, segment_name
 from ods.segments import COMPRESSED, OPEN, SEGMENT_SECONDS, has_end, rename_closed
 
 log = logging.getLogger(__name__)
 
 #: How long a segment lasts at most, with much to spare for a disk that hangs. Nanoseconds.
 LASTS_NS = 2 * int(SEGMENT_SECONDS * 1e9)
+#: The part of a segment's name that tells when it begins.
+BEGIN_LENGTH = len("20260921-141320")
 #: A FAT card cuts the times of files to two seconds. Nanoseconds.
 FAT_NS = 2_000_000_000
 #: How much is read at a time to find the end of the last row. Bytes.
@@ -47,29 +50,34 @@ def _may_hold_later(closed: Path, settled_ns: int, begun_ns: int) -> bool:
         return False
 
 
-def recorded_times(directory: Path, since: Mapping[str, int]) -> dict[str, set[int]]:
-    """The times of all rows of these pods that are no earlier than the time given for each; as the recovery reads them.
+def find_recorded_times(directory: Path, since: Mapping[str, int], found: dict[str, set[int]]) -> None:
+    """Find the times of all rows of these pods that are no earlier than the time given for each, one pod after another.
 
-    What cannot be read is left out, and said. It is stored twice then, with the same time.
+    As the recovery reads them. What cannot be read is left out, and said: it is stored twice then, with the same time.
     """
-    found: dict[str, set[int]] = {}
     for pod, since_ns in since.items():
-        times = found[pod] = set()
-        for path in sorted((directory / folder_name(pod)).glob("*.csv*")):
+        times: set[int] = set()
+        for path in _that_may_hold_since(directory / folder_name(pod), since_ns):
             try:
-                if _may_hold_since(path, since_ns):
-                    for piece in play(path, after_ns=since_ns - 1):
-                        times.update([int(row[0]) for row in piece.rows])
+                for piece in play(path, after_ns=since_ns - 1):
+                    times.update([int(row[0]) for row in piece.rows])
             except (OSError, ValueError) as error:
                 log.warning("recordings: %s is not looked at: %s", path, error)
+        found[pod] = times
+
+
+def _that_may_hold_since(folder: Path, since_ns: int) -> list[Path]:
+    """Those that were left open, and those closed later; of most closed ones the names tell that they end before."""
+    too_early = segment_name(max(0, since_ns - LASTS_NS), "data")[:BEGIN_LENGTH]
+    found = []
+    with contextlib.suppress(FileNotFoundError), os.scandir(folder) as entries:
+        for entry in entries:
+            name = entry.name
+            if name.endswith(OPEN) or (name >= too_early and name.endswith((".csv", COMPRESSED))):
+                path = folder / name
+                if has_end(path) and (name.endswith(OPEN) or path.stat().st_mtime_ns + FAT_NS >= since_ns):
+                    found.append(path)
     return found
-
-
-def _may_hold_since(path: Path, since_ns: int) -> bool:
-    """Not so with one that was closed before."""
-    if path.suffix not in (OPEN, ".csv", COMPRESSED) or not has_end(path):
-        return False
-    return path.suffix == OPEN or path.stat().st_mtime_ns + FAT_NS >= since_ns
 
 
 def close_left(path: Path, last_ns: int) -> Path | None:

@@ -64,9 +64,11 @@ class Reception:
     def enter(self, address: str, connection: Connection, *, is_new: bool = True) -> Intake:
         """A pod has connected; or, where it is not new, another process has served it before (see `resume`)."""
         pod = self._pods.at(address)
-        pod.enter(self._clock.now_ns(), is_new=is_new)
         connection.prepare(lambda replies: _count_dropped(pod, replies))
         connection.take_over()
+        # One that was read from is not new, whatever was told of it before the process before had to end.
+        is_new = is_new and (connection.tape is None or not connection.tape.read_to)
+        pod.enter(self._clock.now_ns(), is_new=is_new)
         if is_new:
             log.info("pod %s connected%s", pod.name, "" if pod.name == address else f" from {address}")
             self._events.emit(pod, "connected", address)

@@ -25,7 +25,7 @@ from ods.chunk import Chunk
 from ods.encoder import encode
 from ods.errors import BufferUnavailable
 from ods.ledger import Fate, Ledger
-from ods.left_segments import close_left, left_behind, recorded_times
+from ods.left_segments import close_left, find_recorded_times, left_behind
 from ods.line_protocol import pod_of, pod_tag, time_of
 from ods.playback import play
 from ods.pods import Pods
@@ -45,7 +45,7 @@ RETRY_SECONDS = 1.0
 #: Batches do not come in the order of their first records. How far one may be behind. Nanoseconds.
 DISORDER_NS = 2_000_000_000
 #: How long pods wait to be read until it is known what of the last they sent is recorded. Seconds.
-RECORDED_SECONDS = 0.5
+RECORDED_SECONDS = 1.0
 #: How long a segment that the disk fails to read is tried again, and what such a failure is. Seconds.
 UNREADABLE_SECONDS = 60.0
 _PASSING = {errno.EIO, errno.ENXIO, errno.ENODEV, errno.ESTALE, errno.EMFILE, errno.ENFILE}
@@ -120,14 +120,14 @@ class Recovery:
         Waits for the disk, not for long: pods wait to be read.
         """
         self._worker.start()
+        found: dict[str, set[int]] = {}
         try:
-            found: Mapping[str, Set[int]] = self._worker.submit(recorded_times, self._directory, since).get(
-                timeout=RECORDED_SECONDS
-            )
+            self._worker.submit(find_recorded_times, self._directory, since, found).get(timeout=RECORDED_SECONDS)
         except gevent.Timeout:
-            log.warning("recovery: the disk does not answer; what the run before had in flight may be counted twice")
-            return {}
-        return found
+            log.warning(
+                "recovery: the disk is slow; what the run before had in flight may be recorded and counted twice"
+            )
+        return dict(found)  # without those pods that the worker is still to find
 
     def stop(self) -> None:
         """Leave what is not done to the next start."""

@@ -25,13 +25,15 @@ it repeats what the one before it left:
 - A record that was given its time keeps it, so a store that has it takes it again without a change. InfluxDB has each
   record once. One that the recordings hold is not written there again and not counted again.
 - The reply to a line is sent once, where it was given to the kernel or not given to it yet.
+- All of this in the middle of a line too, one of more than 64 KiB or with messages taken off it included, for the last
+  words of a connection that has ended, and for two connections of one pod, which share its times.
 
 What could double or be missing:
 
 - A pod with more than 1 MiB, or more than 2048 reads with records in them, in flight at once: the tape gives up the
   oldest. What of that is in the recordings is recovered from there; what is not (a disk that does not answer, or is
-  full, while both stores are slow) is missing.
-- Recordings that cannot be read for half a second at the start: their records are stored again, with the same time and
+  full, while both stores are slow) is missing. The replies to all of that are.
+- Recordings that cannot be read within a second at the start: their records are stored again, with the same time and
   value, and counted twice, and have two rows in the recordings.
 - A batch that the dead worker had in its buffer, and that its recordings do not hold, is counted twice there, and is
   once in InfluxDB. VictoriaMetrics, which does not overwrite, has it twice.
@@ -41,6 +43,7 @@ What could double or be missing:
 - A connection that was reset after its end, of a worker killed within its last read: see `ods.stream_offsets`.
 - A tape that the successor cannot read (of another version), or a machine that does not count (no Linux): what was read
   and not settled is as after a crash without a tape, and the line in the middle of which it happened is not understood.
+- Urgent data: how far was read is not known then. Nobody sends ODS any.
 - The machine fails, or the keeper too: as after a crash without a tape.
 """
 

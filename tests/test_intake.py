@@ -16,6 +16,7 @@ from ods.clock import Clock
 from ods.intake import (
     CAREFUL_BYTES,
     DECODE_BYTES,
+    DECODE_READS,
     DENSE_BYTES,
     REFUSALS_BYTES,
     STREAMING_SECONDS,
@@ -27,6 +28,7 @@ from ods.latest import LatestValues
 from ods.ledger import Counts, Fate, Ledger
 from ods.line_protocol import time_of
 from ods.pods import Pods
+from ods.tape import SPARE_NOTES
 
 NOW_NS = 1_790_000_000_000_000_000
 #: Fates with which a point is kept.
@@ -132,6 +134,16 @@ def test_bytes_that_end_no_record_make_no_chunk() -> None:
     assert bench.forwarded == []
     assert bench.intake.is_settled
     assert bench.receive(b"\n").points == 1
+
+
+def test_many_tiny_reads_are_decoded_before_their_notes_fill_a_tape() -> None:
+    bench = Bench()
+    for _ in range(DECODE_READS - 1):
+        bench.intake.receive(b"\n")
+    assert not bench.forwarded
+    bench.intake.receive(b"\n")
+    assert len(bench.forwarded) == 1
+    assert DECODE_READS < SPARE_NOTES
 
 
 def test_a_torn_line_is_recorded_and_counted_and_no_point() -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from ods import left_segments
-from ods.left_segments import FAT_NS, close_left, left_behind, recorded_times
+from ods.left_segments import FAT_NS, LASTS_NS, close_left, find_recorded_times, left_behind
 from ods.recording import segment_name
 from ods.segments import left_to_compress
 
@@ -96,6 +96,12 @@ def test_one_that_holds_nothing_readable_is_left_as_it_is(tmp_path: Path) -> Non
 # -- Which times are recorded
 
 
+def recorded_times(folder: Path, since: dict[str, int]) -> dict[str, set[int]]:
+    found: dict[str, set[int]] = {}
+    find_recorded_times(folder, since, found)
+    return found
+
+
 def rows(*times_ns: int) -> bytes:
     return HEADER + b"".join(b"%d,x,1\n" % time_ns for time_ns in times_ns)
 
@@ -114,9 +120,14 @@ def test_those_of_a_segment_that_was_just_closed_too(tmp_path: Path) -> None:
     assert recorded_times(tmp_path, {"a": NOW_NS}) == {"a": {NOW_NS, NOW_NS + 5}}
 
 
-def test_of_segments_that_were_closed_before_none_is_read(tmp_path: Path) -> None:
+def test_of_segments_that_were_closed_before_none_is_read(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Of one that was left open, the time of the file says nothing."""
+    since_ns = NOW_NS + 11 + FAT_NS
     made(tmp_path, NOW_NS, ".gz", data=b"no gzip", last_ns=NOW_NS + 10)
-    assert recorded_times(tmp_path, {"a": NOW_NS + 11 + FAT_NS}) == {"a": set()}
+    made(tmp_path, NOW_NS - LASTS_NS, ".gz", data=b"no gzip", last_ns=since_ns)  # the file was touched later
+    made(tmp_path, NOW_NS, ".open", data=rows(since_ns), last_ns=NOW_NS)
+    assert recorded_times(tmp_path, {"a": since_ns}) == {"a": {since_ns}}
+    assert not caplog.text
 
 
 def test_a_segment_that_cannot_be_read_hides_no_other(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

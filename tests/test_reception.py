@@ -107,6 +107,19 @@ def test_a_connection_that_is_taken_over_is_no_new_one(door: Door, caplog: pytes
     assert not events and "connected" not in caplog.text
 
 
+def test_one_that_was_read_from_is_not_new(door: Door) -> None:
+    """Whatever is told of it: the process that had read from it may have died before it could say so."""
+    tape = Tape(memory := Tape.make())
+    reading, writing = os.pipe()
+    os.write(writing, b"POD2x")
+    tape.read(reading, 100)
+    assert door.enter("10.0.0.1", is_new=True, tape=tape).pod.connects == 0
+    door.reception.resume(lambda since: {})
+    assert door.unread == [b"POD2x"]
+    for fd in (memory, reading, writing):
+        os.close(fd)
+
+
 def test_where_nothing_was_left_the_recordings_are_not_asked(door: Door) -> None:
     intake = door.enter("10.0.0.1", is_new=False)
     door.reception.resume(lambda since: pytest.fail("asked"))
