@@ -11,7 +11,18 @@ import sys
 from pathlib import Path
 from typing import NoReturn
 
-HERE = Path(__file__).resolve().parent
+
+def _folder(file: Path) -> Path:
+    """The folder of this file, behind `server.py` and other links to it; a link to the folder itself stays one.
+
+    So a version of ODS can be put in the place of another, and `ods restart` finds it.
+    """
+    while file.is_symlink():
+        file = file.parent / file.readlink()
+    return file.parent
+
+
+HERE = _folder(Path(__file__).absolute())
 ENVIRONMENT_PYTHON = HERE / ".venv" / "bin" / "python"
 DEPENDENCIES = ("gevent", "influxdb", "sqlite_utils", "configargparse", "psutil")
 

@@ -6,9 +6,12 @@ from collections.abc import Sequence
 
 from ods import __version__
 
+#: What the keeper starts (`ods.keeper`); nobody else does, so that it is not listed.
+HIDDEN = ("worker",)
 #: Each command with what it does; the module `ods.commands.<command>` has its `main`.
 COMMANDS = {
     "serve": "receive telemetry, write it to InfluxDB, buffer it when InfluxDB is away (the same as ./server.py)",
+    "restart": "go on with the code and the configuration as they are now; no pod notices",
     "simulate": "play the run of one or more pods against a server",
     "status": "show what a running ODS does",
     "quarantine": "show what InfluxDB would not take, try it again, or drop it",
@@ -39,7 +42,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if given[0] == "--version":
         print(f"ods {__version__}")
         return 0
-    if given[0] not in COMMANDS:
+    if given[0] not in (*COMMANDS, *HIDDEN):
         print(f"ods: {given[0]!r} is no command; `ods --help` lists them", file=sys.stderr)
         return 2
     command = importlib.import_module(f"ods.commands.{given[0]}")

@@ -14,11 +14,13 @@ from gevent.event import AsyncResult
 from ods import quarantine
 from ods.buffer import Buffer
 from ods.errors import BufferUnavailable
+from ods.keeper_link import KeeperLink
 from ods.ledger import Fate, Ledger
 from ods.quarantine import Page, Selection
 from ods.worker import Worker
 
 QUARANTINE = "/api/quarantine/"
+RESTART = "/api/restart"
 
 _METHODS = {**dict.fromkeys(quarantine.READING, "GET"), **dict.fromkeys(quarantine.CHANGING, "POST")}
 _FATES: Mapping[str, Fate] = {"retry": Fate.PENDING, "drop": Fate.DROPPED}
@@ -28,15 +30,24 @@ class Control:
     """Does one page of an action on the quarantine per request. `backlog_grew` is told of every change."""
 
     def __init__(
-        self, *, buffer: Buffer, buffer_worker: Worker, ledger: Ledger, backlog_grew: Callable[[], None]
+        self,
+        *,
+        buffer: Buffer,
+        buffer_worker: Worker,
+        ledger: Ledger,
+        link: KeeperLink | None = None,
+        backlog_grew: Callable[[], None],
     ) -> None:
         self._buffer = buffer
         self._worker = buffer_worker
         self._ledger = ledger
+        self._link = link
         self._backlog_grew = backlog_grew
 
     def answer(self, method: str, path: str, query: str) -> tuple[int, bytes]:
-        """The HTTP status and the JSON body for a request to a path below `QUARANTINE`."""
+        """The HTTP status and the JSON body for a request to `RESTART` or to a path below `QUARANTINE`."""
+        if path == RESTART:
+            return self._restart(method)
         action = path.removeprefix(QUARANTINE)
         if action not in _METHODS:
             return 404, _error(f"there are {', '.join(_METHODS)}")
@@ -51,6 +62,15 @@ class Control:
             return 200, done.get()[1]
         except BufferUnavailable as error:
             return 503, _error(error.reason)
+
+    def _restart(self, method: str) -> tuple[int, bytes]:
+        """Answered when another worker is about to take over, or is not going to."""
+        if method != "POST":
+            return 405, _error("restart is asked for by POST")
+        if self._link is None:
+            return 409, _error("this ODS runs without a keeper (--no-keeper): stop and start it")
+        reason = self._link.ask_for_restart()
+        return (202, b"{}\n") if reason is None else (409, _error(reason))
 
     def _page(self, action: str, selection: Selection) -> tuple[Page, bytes]:
         """On the buffer's thread."""

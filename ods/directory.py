@@ -14,8 +14,9 @@ log = logging.getLogger(__name__)
 #: The year 2200; InfluxDB's times end in 2262. A later note is damaged.
 END_OF_TIME_NS = 7_258_118_400_000_000_000
 
-#: How long to wait for the lock: a command that works on the buffer of a stopped ODS holds it for moments. Seconds.
-LOCK_SECONDS = 1.0
+#: How long to wait for the lock: a command that works on the buffer of a stopped ODS holds it for moments, a worker
+#: whose keeper was killed until it has stored what it had read. Seconds.
+LOCK_SECONDS = 3.0
 LOCK_POLL_SECONDS = 0.01
 
 _LOCK = "lock"
@@ -41,9 +42,21 @@ class DataDirectory:
         """The folder of the recordings."""
         return self.path / "recordings"
 
+    @property
+    def lock_file(self) -> int | None:
+        """The open file that the lock is on; who is handed it holds the lock too."""
+        return self._lock
+
+    def adopt(self, lock: int) -> None:
+        """Take over an open file that the lock is on."""
+        self.close()
+        self._lock = lock
+
     def open(self) -> None:
         """Make it and lock it. Raises SettingsError when another ODS uses it; a broken disk is only told of."""
         try:
+            if self._lock is not None and _is_at(self._lock, self.path / _LOCK):
+                return
             self.path.mkdir(parents=True, exist_ok=True)
             self.lock()
         except OSError as error:
@@ -51,6 +64,7 @@ class DataDirectory:
 
     def lock(self) -> None:
         """Lock it, as it is. Raises SettingsError when another ODS uses it, and OSError."""
+        self.close()
         self._lock = os.open(self.path / _LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
         deadline = time.monotonic() + LOCK_SECONDS
         while True:

@@ -2,10 +2,15 @@
 
 `ODS_FAILPOINT=NAME[:COUNT]` in the environment: SIGKILL, as by `kill -9`, the COUNT-th time (the first) that the
 process reaches the point NAME. Without it a point is the call of a function that returns at once, a few times a batch.
+
+Of the workers that a keeper starts, the first alone is armed so. `ODS_FAILPOINT=@FILE` arms the next one that starts
+when FILE is there and holds `NAME[:COUNT]`; the file is gone then.
 """
 
 import os
 import signal
+from collections.abc import Mapping
+from pathlib import Path
 
 from ods.errors import SettingsError
 
@@ -29,12 +34,37 @@ _left = 0
 def arm(given: str | None) -> None:
     """Arm the point that the variable names. Raises SettingsError where there is no such point."""
     global _armed, _left
-    if not given:
-        return
+    if given and given.startswith("@"):
+        given = _taken(Path(given[1:]))
+    _armed, _left = check(given)
+
+
+def check(given: str | None) -> tuple[str, int]:
+    """The point and the count that the variable names. Raises SettingsError where there is no such point."""
+    if not given or given.startswith("@"):
+        return "", 0
     name, _, count = given.partition(":")
     if name not in POINTS or not (count or "1").isdecimal() or not int(count or 1):
         raise SettingsError(f"{VARIABLE}: {given!r} is not NAME[:COUNT] with one of {', '.join(POINTS)}")
-    _armed, _left = name, int(count or 1)
+    return name, int(count or 1)
+
+
+def for_worker(environment: Mapping[str, str], *, is_first: bool) -> dict[str, str]:
+    """The environment of a worker: what armed the first one must not end every one that follows it."""
+    is_for_all = is_first or environment.get(VARIABLE, "").startswith("@")
+    return {name: value for name, value in environment.items() if is_for_all or name != VARIABLE}
+
+
+def _taken(file: Path) -> str | None:
+    """What the file holds, which no other process will find there."""
+    mine = file.with_name(f"{file.name}.{os.getpid()}")
+    try:
+        file.rename(mine)
+        given = mine.read_text(encoding="ascii").strip()
+        mine.unlink()
+    except OSError:
+        return None
+    return given
 
 
 def reach(name: str) -> None:

@@ -116,6 +116,8 @@ class Housekeeping:
             outages=self._availability.outages,
             outages_before=self._availability.outages_begun - len(self._availability.outages),
             largest_backlog=self._status.largest_backlog,
+            restarts=self._status.restarts.total,
+            restarted_for=[cause for _, cause in self._status.restarts.latest],
         ):
             log.info("%s", line)
 

@@ -1,13 +1,12 @@
-"""Accepts every pod, at once and always: one greenlet a pod, no limit at which a pod would hang at its boot.
+"""Serves every pod, at once and always: one greenlet a pod, no limit at which a pod would hang at its boot.
 
-Only this module and `ods.connection` own sockets of pods.
+Pods are accepted here, or by the keeper, which hands them over. Only this module and `ods.connection` own sockets of
+pods.
 """
 
 import contextlib
 import ipaddress
-import logging
 import socket
-import sys
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
@@ -16,29 +15,20 @@ import psutil
 from gevent import socket as gsocket
 from gevent.server import StreamServer
 
-from ods.connection import Connection, Receiver
-from ods.errors import SettingsError
+from ods.connection import HANDED_OVER, Connection, HandedOver, Receiver
+from ods.keeper_link import Arrival, Go, KeeperLink
 from ods.settings import ListenerSettings
+from ods.sockets import listening
 from ods.turns import Turns
 
-log = logging.getLogger(__name__)
-
-#: How many connections may wait to be accepted.
-ACCEPT_QUEUE = 1024
-#: What the kernel takes in for a connection before its pod has to wait (Linux doubles it, for its own use). Bytes.
-#: When it is full, the pod may send again only after nearly all of it was read (the kernel joins what waits to one
-#: piece, and frees a piece as a whole), so a large one makes the sends of pods that flood long. A small one makes a pod
-#: slow on a network of long delays: this still takes 200 KB/s over 200 ms.
-RECEIVE_BUFFER_BYTES = 32 * 1024
-#: The largest segment that a pod is told to send: that of Ethernet. On loopback it would be 64 KiB, for which the pod's
-#: own kernel takes in 4 MiB, and when they are full lets no send go on before a third of them has been read. Bytes.
-SEGMENT_BYTES = 1460
+#: How often it is looked whether all of an ended connection is settled. Seconds.
+SETTLE_POLL_SECONDS = 0.05
 
 
 class Visitor(Protocol):
     """What the listener reports to: who came, who left, who was turned away."""
 
-    def enter(self, address: str, connection: Connection) -> Receiver: ...
+    def enter(self, address: str, connection: Connection, *, is_new: bool = True) -> Receiver: ...
 
     def leave(self, address: str, how: str) -> None: ...
 
@@ -48,25 +38,34 @@ class Visitor(Protocol):
 class Listener:
     """The server that pods connect to.
 
-    `inherited` is the file descriptor of a socket that listens already and stays when ODS ends: pods that connect
-    meanwhile are accepted at the next start. It is listened on whatever the settings say.
+    `inherited` is the file descriptor of a socket that listens already (see `ods.sockets`). Where there is a keeper it
+    has that socket, at the address that came with the go, and pods come by the link to it.
     """
 
-    def __init__(self, settings: ListenerSettings, visitor: Visitor, *, inherited: int | None = None) -> None:
+    def __init__(
+        self,
+        settings: ListenerSettings,
+        visitor: Visitor,
+        *,
+        inherited: int | None = None,
+        link: KeeperLink | None = None,
+        go: Go | None = None,
+    ) -> None:
         self._settings = settings
         self._visitor = visitor
         self._inherited = inherited
+        self._link = link
+        self._go = go
         self._turns = Turns()
         self._server: StreamServer | None = None
         self._greenlets: set[gevent.Greenlet] = set()
+        self._taking: gevent.Greenlet | None = None
 
     @property
     def host(self) -> str:
         """The address it listens on; that of an inherited socket, whatever the settings say."""
-        if self._inherited is None:
-            return self._settings.host
         assert self._server is not None
-        return str(self._server.address[0])
+        return self._settings.host if self._inherited is None and self._go is None else str(self._server.address[0])
 
     @property
     def port(self) -> int:
@@ -87,73 +86,87 @@ class Listener:
 
     def bind(self) -> None:
         """Take the port, without accepting yet. Raises SettingsError."""
-        host, port = self._settings.host, self._settings.port
-        if self._inherited is None:
-            self._server = StreamServer((host, port), self._serve, spawn=self._spawn, backlog=ACCEPT_QUEUE)
-        else:
-            self._server = StreamServer(gsocket.socket(fileno=self._inherited), self._serve, spawn=self._spawn)
-        try:
-            self._server.init_socket()
-            _tune(self._server.socket)
-        except OSError as error:
-            raise SettingsError(f"cannot listen on {host} port {port}: {error.strerror or error}") from error
-        if self._inherited is not None and (port not in (0, self.port) or host not in ("0.0.0.0", self.host)):
-            log.warning("the socket that ODS was handed is used: %s port %d; not --host, --port", self.host, self.port)
+        if self._go is not None:
+            self._server = StreamServer(self._go.address, self._serve, spawn=self._spawn)
+            return
+        server = listening(self._settings, inherited=self._inherited)
+        self._server = StreamServer(gsocket.socket(fileno=server.detach()), self._serve, spawn=self._spawn)
+        self._server.init_socket()
 
     def start(self) -> None:
         """Accept pods."""
         if self._server is None:
             self.bind()
         assert self._server is not None
-        self._server.start()
+        if self._link is None:
+            self._server.start()
+            return
+        for arrival in self._link.old_arrivals():
+            self._server.do_handle(arrival.socket, (arrival.address,), arrival)
+        self._taking = gevent.spawn(self._take)
 
     def stop(self) -> None:
-        """Stop accepting, take in what the pods have sent so far, and end their connections."""
+        """Stop accepting, take in what the pods have sent so far, and end their connections.
+
+        Where they are handed over, what was not read yet is left to the successor, and the connections stand.
+        """
+        is_end_for_pods = self._link is None or self._link.is_ending
+        end = gevent.GreenletExit if is_end_for_pods else HandedOver
+        if self._taking is not None:
+            self._taking.kill()
         if self._server is not None:
             self._server.close()
         gevent.sleep(0)  # those accepted in this turn of the hub begin to be served
         with contextlib.suppress(gevent.Timeout):
-            gevent.killall(list(self._greenlets), block=True, timeout=2.0)
+            gevent.killall(list(self._greenlets), end, block=True, timeout=2.0)
+
+    def _take(self) -> None:
+        """Serve what the keeper accepts."""
+        assert self._link is not None and self._server is not None
+        while True:
+            for arrival in self._link.next_arrivals():
+                self._server.do_handle(arrival.socket, (arrival.address,), arrival)
 
     def _spawn(self, serve: Callable[..., None], *arguments: Any) -> None:
         greenlet = gevent.Greenlet.spawn(serve, *arguments)
         self._greenlets.add(greenlet)
         greenlet.link(self._greenlets.discard)
 
-    def _serve(self, sock: Any, peer: Sequence[Any]) -> None:
+    def _serve(self, sock: Any, peer: Sequence[Any], arrival: Arrival | None = None) -> None:
         address = _plain(str(peer[0]))
         connection = Connection(sock, self._turns)
+        receiver: Receiver | None = None
+        how = ""
         try:
             if self._is_allowed(address):
-                self._attend(address, connection)
+                receiver = self._visitor.enter(address, connection, is_new=arrival is None or arrival.is_new)
+                how = self._attend(address, connection, receiver)
             else:
                 self._visitor.refused(address)
         finally:
             connection.close()
+        if arrival is not None and how != HANDED_OVER:
+            self._tell_closed(arrival, receiver)
 
-    def _attend(self, address: str, connection: Connection) -> None:
-        receiver = self._visitor.enter(address, connection)
+    def _attend(self, address: str, connection: Connection, receiver: Receiver) -> str:
         how = "given up by ODS"
         try:
             how = connection.serve(receiver)
         finally:
-            self._visitor.leave(address, how)
+            if how != HANDED_OVER:
+                self._visitor.leave(address, how)
+        return how
+
+    def _tell_closed(self, arrival: Arrival, receiver: Receiver | None) -> None:
+        """Have the keeper let go of a connection that has ended, once no successor would have to see to it."""
+        assert self._link is not None
+        while receiver is not None and not receiver.is_settled and not self._link.is_ending:
+            gevent.sleep(SETTLE_POLL_SECONDS)
+        self._link.closed(arrival.number)
 
     def _is_allowed(self, address: str) -> bool:
         allow = self._settings.allow
         return not allow or any(ipaddress.ip_address(address) in network for network in allow)
-
-
-def _tune(server: socket.socket) -> None:
-    """Set what every connection has from its begin."""
-    options = [(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BUFFER_BYTES)]
-    if sys.platform == "linux":  # elsewhere it can be set on connections only, where it is too late
-        options.append((socket.IPPROTO_TCP, socket.TCP_MAXSEG, SEGMENT_BYTES))
-    for option in options:
-        try:
-            server.setsockopt(*option)
-        except OSError as error:  # a socket that was handed over may be of a kind that lacks it
-            log.debug("option %d of the socket that pods connect to: %s", option[1], error)
 
 
 def own_addresses(host: str) -> list[str]:

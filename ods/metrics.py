@@ -79,6 +79,7 @@ _WHOLE = (
         "buffer.eta_seconds",
         "Time that the drain needs yet at its pace; absent where it has none.",
     ),
+    _Figure("ods_worker_restarts_total", "restarts.count", "Restarts of the worker since the start of its keeper."),
     _Figure("ods_connections_refused_total", "refused_total", "Connections refused (--allow)."),
     _Figure("ods_recordings_active", "recordings.recording", "Whether what pods send is recorded (1) or not (0)."),
     _Figure("ods_recordings_bytes", "recordings.bytes", "What the recordings take on disk."),

@@ -8,11 +8,19 @@ from ods.ledger import Counts
 
 
 def report(
-    *, seconds: float, pods: Mapping[str, Counts], outages: Sequence[Outage], outages_before: int, largest_backlog: int
+    *,
+    seconds: float,
+    pods: Mapping[str, Counts],
+    outages: Sequence[Outage],
+    outages_before: int,
+    largest_backlog: int,
+    restarts: int = 0,
+    restarted_for: Sequence[str] = (),
 ) -> Iterator[str]:
     """The lines of the report, for a run that took so many seconds.
 
-    `outages` are those that are remembered, `outages_before` how many came before them.
+    `outages` are those that are remembered, `outages_before` how many came before them. `restarted_for` are the causes
+    of the latest restarts of the worker.
     """
     yield f"report of the run, which took {duration(seconds)}:"
     for name, counts in sorted(pods.items()):
@@ -24,6 +32,9 @@ def report(
     for outage in outages:
         yield f"  outage {_span(outage)}: {outage.reason}{_drained(outage)}"
     yield f"  largest backlog: {largest_backlog} points"
+    if restarts:
+        causes = ", ".join(dict.fromkeys(restarted_for))
+        yield f"  the worker was started anew {restarts} times; these are the figures since then. Causes: {causes}"
 
 
 def duration(seconds: float) -> str:

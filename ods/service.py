@@ -27,6 +27,7 @@ from ods.events import Events
 from ods.health_points import HealthPoints
 from ods.housekeeping import Housekeeping
 from ods.influx import Influx
+from ods.keeper_link import Go, KeeperLink, Restarts
 from ods.latest import LatestValues
 from ods.ledger import Ledger
 from ods.listener import Listener
@@ -56,12 +57,24 @@ STORE_STOP_SECONDS, RECORDER_STOP_SECONDS, BUFFER_STOP_SECONDS = 1.5, 0.7, 0.5
 class Service:
     """All of ODS. `run` serves until `request_stop` is called or a part of it fails."""
 
-    def __init__(self, settings: Settings, *, systemd: Systemd | None = None) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        systemd: Systemd | None = None,
+        link: KeeperLink | None = None,
+        go: Go | None = None,
+    ) -> None:
         self._settings = settings
+        self._link = link
+        self._go = go
+        self._restarts = Restarts() if go is None else go.restarts
         given = systemd or Systemd()
         self._notifier = Notifier(given)
         self._inherited_socket = given.pods_socket
         self._directory = DataDirectory(settings.directory)
+        if go is not None and go.lock is not None:
+            self._directory.adopt(go.lock)
         self._supervisor = Supervisor()
         self._clock = Clock(on_step=self._clock_stepped)
         self._ledger = Ledger()
@@ -89,12 +102,14 @@ class Service:
             recorder=self._recorder,
             refusals=self._reception.refusals,
             replying=self._reception.replying,
+            restarts=self._restarts,
             store=self._store,
         )
         control = Control(
             buffer=self._buffer,
             buffer_worker=self._buffer_worker,
             ledger=self._ledger,
+            link=link,
             backlog_grew=self._backlog_grew,
         )
         self._web = Web(
@@ -199,7 +214,9 @@ class Service:
             events=self._events,
             latest=self._latest,
         )
-        self._listener = Listener(self._settings.listener, self._reception, inherited=self._inherited_socket)
+        self._listener = Listener(
+            self._settings.listener, self._reception, inherited=self._inherited_socket, link=self._link, go=self._go
+        )
 
         self._recovery = Recovery(
             directory=self._directory.recordings,
@@ -247,17 +264,28 @@ class Service:
         self._directory.open()
         try:
             self._listener.bind()
-            self._web.bind()
+            self._bind_web()
         except SettingsError:
             self._directory.close()
             raise
         try:
+            if self._link is not None:
+                self._link.begin(self.request_stop)
             self._start()
             self._supervisor.ended.wait()
         finally:
             self._stop()
             self._directory.close()
         return 1 if self._supervisor.has_failed else 0
+
+    def _bind_web(self) -> None:
+        """Where pods are connected already, they are served without the page rather than not at all."""
+        try:
+            self._web.bind()
+        except SettingsError as error:
+            if self._go is None or self._go.is_first:
+                raise
+            log.error("status: %s; it is not served", error)
 
     def request_stop(self) -> None:
         """End `run`."""
@@ -282,6 +310,14 @@ class Service:
         self._latest.start(self._supervisor)
         self._housekeeping.start(self._supervisor)
         self._notifier.ready()
+        self._tell_restarts()
+        if self._link is not None:
+            self._link.serving()
+
+    def _tell_restarts(self) -> None:
+        latest = self._restarts.latest
+        for _, cause in latest[len(latest) - self._restarts.untold :]:
+            self._events.emit(self._ods, "worker_restarted", cause)
 
     def _start_drain(self, opened: gevent.event.AsyncResult) -> None:
         try:
@@ -314,7 +350,9 @@ class Service:
 
     def _stop(self) -> None:
         """Stop accepting, store what was read, and say what waits."""
-        self._notifier.stopping()
+        is_end = self._link is None or self._link.is_ending
+        if is_end:
+            self._notifier.stopping()
         self._listener.stop()
         self._web.stop()
         self._recovery.stop()
@@ -330,7 +368,10 @@ class Service:
         totals = self._ledger.totals()
         if totals.in_flight:
             log.error("stopped in the middle of %d points, which were not answered", totals.in_flight)
-        log.info("stopped: %d points wait in the buffer and are sent at the next start", totals.pending)
+        if is_end:
+            log.info("stopped: %d points wait in the buffer and are sent at the next start", totals.pending)
+        else:
+            log.info("handed over: %d points wait in the buffer", totals.pending)
 
     def _keep(self, batch: Batch) -> None:
         """What becomes of every batch: it is written down, then stored."""

@@ -53,6 +53,8 @@ class Settings:
     http_host: str
     #: None: no HTTP.
     http_port: int | None
+    #: Whether a keeper holds the connections, so that they outlive the process that does the work.
+    has_keeper: bool
     log_format: str
     verbose: bool
     config: Path | None

@@ -17,6 +17,7 @@ from ods.buffer import Buffer
 from ods.clock import Clock
 from ods.disk import Disk
 from ods.drain import Drain
+from ods.keeper_link import Restarts
 from ods.latency import Latency
 from ods.latest import LatestValues
 from ods.ledger import Counts, Ledger
@@ -64,6 +65,7 @@ class Status:
         recorder: Recorder,
         refusals: Refusals,
         replying: Latency,
+        restarts: Restarts,
         store: StoreManager,
     ) -> None:
         self._admission = admission
@@ -81,6 +83,7 @@ class Status:
         self._recorder = recorder
         self._refusals = refusals
         self._replying = replying
+        self.restarts = restarts
         self._store = store
         self._began = time.monotonic()
         self._began_ns = clock.now_ns()
@@ -147,6 +150,10 @@ class Status:
                 "offset_seconds": round(self._clock.offset_seconds, 6),
                 "steps_forward": self._clock.steps_forward,
                 "steps_back": self._clock.steps_back,
+            },
+            "restarts": {
+                "count": self.restarts.total,
+                "latest": [{"time_ns": time_ns, "cause": cause} for time_ns, cause in reversed(self.restarts.latest)],
             },
             "standing_still": self._progress.standing_still,
             "recordings": {

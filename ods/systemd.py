@@ -36,6 +36,15 @@ class Systemd:
     pods_socket: int | None = None
 
 
+def for_worker(environment: Mapping[str, str]) -> dict[str, str]:
+    """The environment of a process that does the work, where this one holds the sockets: it says how ODS is.
+
+    systemd takes it from any process of the service (`NotifyAccess=all`).
+    """
+    kept = ("NOTIFY_SOCKET", "WATCHDOG_USEC")
+    return {name: value for name, value in environment.items() if name in kept or name not in _VARIABLES}
+
+
 def take(environment: MutableMapping[str, str]) -> Systemd:
     """What the environment holds for this process; the variables are removed from it, as they concern no other."""
     given = {name: environment.pop(name) for name in _VARIABLES if name in environment}

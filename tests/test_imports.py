@@ -26,6 +26,7 @@ LAYERS = {
         "failpoints",
         "progress",
         "systemd",
+        "log_lines",
         "tape",
         "stream_offsets",
     },
@@ -52,6 +53,9 @@ LAYERS = {
         *(f"status_view.{name}" for name in ("styles", "telling", "words")),
     },
     "settings": {"settings"},
+    "sockets": {"sockets"},
+    "keeper": {"keeper", "held", "worker_process", "restarts", "keeper_log"},
+    "channel": {"channel", "keeper_link"},
     "options": {"options"},
     "listener": {"listener", "connection", "turns"},
     "status": {"status", "metrics", "control"},
@@ -67,7 +71,7 @@ LAYERS = {
         "quarantine_access",
         "status_source",
         "commands",
-        *(f"commands.{name}" for name in ("quarantine", "serve", "simulate")),
+        *(f"commands.{name}" for name in ("quarantine", "restart", "serve", "simulate", "worker")),
         *(f"commands.{name}" for name in ("status", "status_output", "status_watch")),
     },
 }
@@ -77,7 +81,10 @@ KNOWS = {
     "words": set(),
     "tools": {"words"},
     "protocol": set(),
-    "listener": {"settings"},
+    "listener": {"settings", "sockets", "channel"},
+    "sockets": {"settings"},
+    "keeper": {"settings", "channel"},
+    "channel": set(),
     "intake": {"protocol"},
     "recorder": {"protocol", "intake"},
     "influx": {"settings"},
@@ -93,6 +100,7 @@ KNOWS = {
     "options": {"settings", "intake"},
     "status": {
         "settings",
+        "channel",
         "listener",
         "intake",
         "recorder",
@@ -104,7 +112,7 @@ KNOWS = {
         "report",
     },
     "web": {"settings", "listener", "status"},
-    "wiring": set(LAYERS) - {"wiring", "simulator", "commands", "status view"},
+    "wiring": set(LAYERS) - {"wiring", "keeper", "simulator", "commands", "status view"},
     "simulator": set(),
     "commands": set(LAYERS) - {"commands"},
 }
@@ -216,7 +224,7 @@ def test_the_protocol_is_pure(name: str) -> None:
 
 
 def test_nobody_imports_the_place_that_wires_all_but_the_command_that_serves() -> None:
-    assert [name for name in MODULES if "service" in own_imports(name)] == ["commands.serve"]
+    assert [name for name in MODULES if "service" in own_imports(name)] == ["commands.worker"]
 
 
 def test_what_tests_the_whole_program_knows_nothing_of_its_inside() -> None:

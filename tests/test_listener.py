@@ -12,8 +12,9 @@ from components.hub import fail_when_hung, wait_in_hub
 from gevent import socket as gsocket
 
 from ods.connection import Connection
-from ods.listener import RECEIVE_BUFFER_BYTES, SEGMENT_BYTES, Listener
+from ods.listener import Listener
 from ods.settings import ListenerSettings
+from ods.sockets import RECEIVE_BUFFER_BYTES, SEGMENT_BYTES
 
 hang_fails = pytest.fixture(autouse=True)(fail_when_hung)
 
@@ -32,6 +33,9 @@ class Receiver:
     def receive(self, data: bytes) -> bytes:
         return b""
 
+    def flush(self) -> None:
+        """Nothing waits."""
+
     def finish(self) -> None:
         """Nothing is kept."""
 
@@ -43,7 +47,7 @@ class Visitor:
         self.receive_buffers_bytes: list[int] = []
         self.left: list[str] = []
 
-    def enter(self, address: str, connection: Connection) -> Receiver:
+    def enter(self, address: str, connection: Connection, *, is_new: bool = True) -> Receiver:
         size_bytes = connection._socket.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF)
         self.receive_buffers_bytes.append(size_bytes)
         return Receiver()

@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 
 import ods
-from ods.logs import JournalFormatter, JsonFormatter, LoggedLines, PlainFormatter
+from ods.log_lines import JournalFormatter, JsonFormatter, PlainFormatter
+from ods.logs import LoggedLines
 
 #: Sets the log up as the program does, then does what the test says.
 PROGRAM = """

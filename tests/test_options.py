@@ -30,6 +30,7 @@ DEFAULTS = Settings(
     recordings_limit_bytes=0,
     http_host="127.0.0.1",
     http_port=7777,
+    has_keeper=True,
     log_format="plain",
     verbose=False,
     config=None,

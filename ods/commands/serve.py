@@ -1,52 +1,51 @@
-"""`ods serve`, which is what `./server.py` runs: all of ODS, until it is told to stop."""
+"""`ods serve`, which is what `./server.py` runs: all of ODS, until it is told to stop.
 
-from gevent import monkey
+This process becomes the keeper (`ods.keeper`), so nothing of gevent is imported; or it becomes all of ODS, where
+`--no-keeper` says so, and where the system is not Linux.
+"""
 
-monkey.patch_all()  # before anything else imports sockets or threads
+import importlib
+import os
+import resource
+import sys
+from collections.abc import Sequence
 
-import faulthandler  # noqa: E402
-import os  # noqa: E402
-import resource  # noqa: E402
-import signal  # noqa: E402
-import sys  # noqa: E402
-from collections.abc import Sequence  # noqa: E402
-
-import gevent  # noqa: E402
-
-from ods import failpoints, logs, systemd  # noqa: E402
-from ods.errors import SettingsError  # noqa: E402
-from ods.options import parse  # noqa: E402
-from ods.service import Service  # noqa: E402
-from ods.settings import Settings  # noqa: E402
+from ods import failpoints, keeper_log, systemd
+from ods.directory import DataDirectory
+from ods.errors import SettingsError
+from ods.keeper import Keeper
+from ods.options import parse
+from ods.settings import Settings
+from ods.sockets import listening
 
 
 def main(argv: Sequence[str]) -> int:
     """Serve. Returns the exit status: 0 stopped, 1 failed, 2 a wrong option."""
     try:
         settings = parse(argv, os.environ)
-        failpoints.arm(os.environ.get(failpoints.VARIABLE))
+        failpoints.check(os.environ.get(failpoints.VARIABLE))
+        _raise_limit_of_files()
+        if settings.has_keeper and sys.platform == "linux":
+            return _keep(settings, argv)
     except SettingsError as error:
         print(f"ods: {error}", file=sys.stderr)
         return 2
-    handler = logs.set_up(log_format=settings.log_format, is_verbose=settings.verbose)
+    status: int = importlib.import_module("ods.commands.worker").alone(settings)
+    return status
+
+
+def _keep(settings: Settings, argv: Sequence[str]) -> int:
+    """Be the keeper. Raises SettingsError."""
+    keeper_log.set_up(log_format=settings.log_format, is_verbose=settings.verbose)
+    environment = systemd.for_worker(os.environ)
+    given = systemd.take(os.environ)
+    directory = DataDirectory(settings.directory)
+    directory.open()
     try:
-        return _serve(settings)
-    except SettingsError as error:
-        handler.flush_for(1.0)
-        print(f"ods: {error}", file=sys.stderr)
-        return 2
+        with listening(settings.listener, inherited=given.pods_socket) as server:
+            return Keeper(settings, argv, environment, listening=server, directory=directory).run()
     finally:
-        handler.flush_for(1.0)
-
-
-def _serve(settings: Settings) -> int:
-    faulthandler.enable(sys.__stderr__ or 2)  # systemd's watchdog ends with SIGABRT what stands still: say where
-    _raise_limit_of_files()
-    gevent.get_hub().exception_stream = logs.LoggedLines()
-    service = Service(settings, systemd=systemd.take(os.environ))
-    for number in (signal.SIGTERM, signal.SIGINT):
-        gevent.signal_handler(number, service.request_stop)
-    return service.run()
+        directory.close()
 
 
 def _raise_limit_of_files() -> None:
@@ -54,5 +53,5 @@ def _raise_limit_of_files() -> None:
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     try:
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-    except (OSError, ValueError) as error:
-        logs.log.debug("limit of open files: %s", error)
+    except (OSError, ValueError):
+        return  # what it was is what there is

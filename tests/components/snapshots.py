@@ -76,6 +76,7 @@ def snapshot(**changes: Any) -> dict[str, Any]:
         "largest_backlog": 9000,
         "outages": {"count": 2, "seconds": 3.5, "latest": [outage]},
         "clock": {"offset_seconds": 0.125, "steps_forward": 1, "steps_back": 2},
+        "restarts": {"count": 3, "latest": [{"time_ns": BEGAN_NS, "cause": "SIGKILL"}]},
         "standing_still": ["drain"],
         "recordings": {"recording": True, "unrecorded": 4, "bytes": 123_456},
         "disk": {"free_bytes": 5_000_000_000, "hours_left": 23.5},

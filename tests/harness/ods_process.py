@@ -80,6 +80,7 @@ class OdsProcess:
         options: Sequence[str] = (),
         directory: Path | None = None,
         extra_environment: Mapping[str, str] | None = None,
+        has_keeper: bool = False,
     ) -> None:
         self.folder = folder
         self.directory = directory or folder / "data"
@@ -93,6 +94,8 @@ class OdsProcess:
         self.launcher: Sequence[str] = ()
         self.passed_on: Sequence[int] = ()
         self.log: list[str] = []
+        #: Whether a keeper holds the connections; where none does, all of ODS is one process.
+        self.has_keeper = has_keeper
         self._influx_port = influx_port
         self._life_began = 0  # the number of this life's first log line
         self._process: subprocess.Popen[str] | None = None
@@ -105,6 +108,7 @@ class OdsProcess:
             *("--host", "127.0.0.1", "--port", str(self.port), "--http-port", str(self.http_port)),
             *("--directory", str(self.directory), "--influx-name", self.database),
             *("--influx-host", "127.0.0.1", "--influx-port", str(self._influx_port)),
+            *(() if self.has_keeper else ("--no-keeper",)),
             *self.options,
         ]
 
@@ -116,6 +120,11 @@ class OdsProcess:
     def process_id(self) -> int:
         assert self._process is not None, "ODS was not started"
         return self._process.pid
+
+    @property
+    def worker_id(self) -> int | None:
+        """The process that the keeper has do the work, None while there is none; in an upgrade the older one."""
+        return next(iter(self._workers()), None)
 
     @property
     def is_running(self) -> bool:
@@ -179,10 +188,14 @@ class OdsProcess:
         assert status == 0, f"ODS exited with {status}\n{self.log_tail()}"
 
     def kill(self) -> None:
-        """Kill ODS as a power cut would. May be called twice."""
+        """Kill ODS as a power cut would, its worker too. May be called twice."""
         if self._process is None:
             return
+        workers = self._workers()
         self._process.kill()
+        for worker in workers:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(worker, signal.SIGKILL)
         self._process.wait()
         self._forget()
 
@@ -306,6 +319,13 @@ class OdsProcess:
     def memory_bytes(self) -> int:
         """Return the resident memory of ODS, from Linux's /proc."""
         return int(Path(f"/proc/{self.process_id}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+    def _workers(self) -> list[int]:
+        try:
+            children = Path(f"/proc/{self.process_id}/task/{self.process_id}/children").read_text().split()
+        except OSError:  # it has ended
+            return []
+        return [int(child) for child in children]
 
     def _answers(self) -> bool:
         try:

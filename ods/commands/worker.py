@@ -1,0 +1,65 @@
+"""All of ODS but the keeper: `ods worker`, which the keeper starts, and `ods serve --no-keeper`, which has none."""
+
+from gevent import monkey
+
+monkey.patch_all()  # before anything else imports sockets or threads
+
+import dataclasses  # noqa: E402
+import faulthandler  # noqa: E402
+import os  # noqa: E402
+import signal  # noqa: E402
+import sys  # noqa: E402
+from collections.abc import Sequence  # noqa: E402
+
+import gevent  # noqa: E402
+
+from ods import __version__, failpoints, logs, systemd  # noqa: E402
+from ods.errors import SettingsError  # noqa: E402
+from ods.keeper_link import Go, KeeperLink  # noqa: E402
+from ods.options import parse  # noqa: E402
+from ods.service import Service  # noqa: E402
+from ods.settings import Settings  # noqa: E402
+
+
+def main(argv: Sequence[str]) -> int:
+    """Serve beside a keeper: `argv` is the channel to it, then that of `ods serve`. Returns the exit status."""
+    channel, *options = argv
+    try:
+        settings = parse(options, os.environ)
+    except SettingsError as error:
+        print(f"ods: {error}", file=sys.stderr)
+        return 2
+    link = KeeperLink(int(channel))
+    listener = settings.listener
+    link.start(
+        version=__version__, host=listener.host, port=listener.port, directory=str(settings.directory), id=os.getpid()
+    )
+    go = link.wait_for_go()
+    if go is None:
+        return 0
+    settings = dataclasses.replace(settings, directory=go.directory)
+    return _serve(settings, link, go)
+
+
+def alone(settings: Settings) -> int:
+    """Serve without a keeper. Returns the exit status."""
+    return _serve(settings)
+
+
+def _serve(settings: Settings, link: KeeperLink | None = None, go: Go | None = None) -> int:
+    handler = logs.set_up(log_format=settings.log_format, is_verbose=settings.verbose)
+    try:
+        failpoints.arm(os.environ.get(failpoints.VARIABLE))
+        faulthandler.enable(sys.__stderr__ or 2)  # systemd's watchdog ends with SIGABRT what stands still: say where
+        gevent.get_hub().exception_stream = logs.LoggedLines()
+        service = Service(settings, systemd=systemd.take(os.environ), link=link, go=go)
+        gevent.signal_handler(signal.SIGTERM, service.request_stop if link is None else link.hand_over)
+        if link is None:
+            gevent.signal_handler(signal.SIGINT, service.request_stop)
+        return service.run()
+    except SettingsError as error:
+        handler.flush_for(1.0)
+        print(f"ods: {error}", file=sys.stderr)
+        return 2
+    finally:
+        handler.flush_for(1.0)

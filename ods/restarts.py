@@ -1,0 +1,31 @@
+"""The restarts of the worker: how many there were, and what the latest were for."""
+
+import time
+from collections import deque
+from typing import Any
+
+#: So many of the latest are told of.
+LATEST = 20
+
+
+class Restarts:
+    """Kept by the keeper, told to each worker."""
+
+    def __init__(self) -> None:
+        self.total = 0
+        self._latest: deque[dict[str, Any]] = deque(maxlen=LATEST)
+        self._untold = 0
+
+    def add(self, cause: str) -> None:
+        """Another worker follows one that ended so."""
+        self.total += 1
+        self._untold += 1
+        self._latest.append({"time_ns": time.time_ns(), "cause": cause})
+
+    def are_told(self) -> None:
+        """A worker has started that knows of all of them."""
+        self._untold = 0
+
+    def as_dict(self) -> dict[str, Any]:
+        """What a worker is told: `untold` of the latest are to be told to the operator."""
+        return {"total": self.total, "latest": list(self._latest), "untold": min(self._untold, len(self._latest))}
