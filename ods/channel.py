@@ -12,6 +12,7 @@ worker may be of different versions for a moment, so what a message holds beside
     worker -> keeper  {"say": "ready", ...}      what can be told before it touches anything: it can be given its go
                       {"say": "serving"}         it has started
                       {"say": "beat"}            its hub turns
+                      {"say": "entered", ...}    a new connection is known, and its begin told of
                       {"say": "closed", ...}     a connection has ended, and nothing of it is in flight
                       {"say": "restart"}         the operator asks for a new worker
 

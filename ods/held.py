@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from ods.channel import Channel
+from ods.tape import Tape
 
 log = logging.getLogger(__name__)
 
@@ -16,7 +17,7 @@ class _Connection:
     socket: int
     tape: int | None
     address: tuple[str, int]
-    #: Whether no worker has been handed it yet.
+    #: Whether no worker has said that it knows of it.
     is_new: bool = True
 
 
@@ -45,8 +46,12 @@ class Held:
         held = self._connections[number]
         files = [held.socket] if held.tape is None else [held.socket, held.tape]
         message = {"do": "connection", "id": number, "address": held.address, "is_new": held.is_new}
-        held.is_new = False
         channel.send(message, files)
+
+    def entered(self, number: int) -> None:
+        """A worker knows of it."""
+        if number in self._connections:
+            self._connections[number].is_new = False
 
     def close(self, number: int) -> None:
         """Let go of one that has ended."""
@@ -57,4 +62,11 @@ class Held:
                 os.close(held.tape)
 
     def _tape(self) -> int | None:
-        return None
+        """A tape; where there is no memory for one, a connection does without."""
+        try:
+            return Tape.make()
+        except OSError as error:
+            if not self._is_tapeless_said:
+                self._is_tapeless_said = True
+                log.error("a connection has no tape: %s; what it has in flight is lost if the worker dies", error)
+            return None

@@ -58,6 +58,9 @@ ACCEPTED_AT_ONCE, ACCEPT_PAUSE_SECONDS = 100, 0.1
 #: stood still itself, and cannot tell how long the worker has. Seconds.
 IDLE_SECONDS, BUSY_SECONDS, LATE_SECONDS = 0.5, 0.02, 1.5
 
+#: The cause of a restart that is none of a death.
+ASKED_FOR = "restart asked for"
+
 _SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 
@@ -225,6 +228,8 @@ class Keeper:
         elif said == "serving" and worker.stage is Stage.GIVEN:
             worker.stage, worker.serving_at = Stage.SERVING, time.monotonic()
             self._restarts.are_told()
+        elif said == "entered" and isinstance(message.get("id"), int):
+            self._held.entered(message["id"])
         elif said == "closed" and isinstance(message.get("id"), int):
             self._held.close(message["id"])
         elif said == "restart" and worker is self._worker:
@@ -306,12 +311,14 @@ class Keeper:
         return dead.status > 0 and (dead.stage < Stage.GIVEN or (dead.status == 2 and dead.stage < Stage.SERVING))
 
     def _replace(self, dead: WorkerProcess) -> None:
-        cause = "restart asked for" if dead.is_handing_over and dead.status == 0 else dead.cause
+        is_asked_for = dead.is_handing_over and dead.status == 0
+        cause = ASKED_FOR if is_asked_for else dead.cause
         self._restarts.add(cause)
-        log.warning(
-            "worker %d ended: %s; another takes over, with %d connections (restart %d)",
-            *(dead.process_id, cause, len(self._held), self._restarts.total),
-        )
+        told = (dead.process_id, cause, len(self._held), self._restarts.total)
+        if is_asked_for:
+            log.info("worker %d ended: %s; another takes over, with %d connections (restart %d)", *told)
+        else:
+            log.warning("worker %d ended: %s; another takes over, with %d connections (restart %d)", *told)
         if self._next is not None:
             self._promote()
         elif dead.serving_at is None or time.monotonic() - dead.serving_at < SHORT_LIFE_SECONDS:

@@ -109,6 +109,10 @@ class KeeperLink:
         self._arrivals.clear()
         return found
 
+    def entered(self, number: int) -> None:
+        """Say that a new connection is known, and its begin told of."""
+        self._channel.send({"say": "entered", "id": number})
+
     def closed(self, number: int) -> None:
         """Say that a connection has ended, and that nothing of it is in flight."""
         self._channel.send({"say": "closed", "id": number})

@@ -6,8 +6,11 @@ pods.
 
 import contextlib
 import ipaddress
+import logging
+import os
 import socket
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 import gevent
@@ -19,7 +22,10 @@ from ods.connection import HANDED_OVER, Connection, HandedOver, Receiver
 from ods.keeper_link import Arrival, Go, KeeperLink
 from ods.settings import ListenerSettings
 from ods.sockets import listening
+from ods.tape import Tape
 from ods.turns import Turns
+
+log = logging.getLogger(__name__)
 
 #: How often it is looked whether all of an ended connection is settled. Seconds.
 SETTLE_POLL_SECONDS = 0.05
@@ -33,6 +39,16 @@ class Visitor(Protocol):
     def leave(self, address: str, how: str) -> None: ...
 
     def refused(self, address: str) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class _Entered:
+    """A connection that is to be served, with what takes its bytes; None where it is refused."""
+
+    arrival: Arrival
+    address: str
+    connection: Connection
+    receiver: Receiver | None
 
 
 class Listener:
@@ -59,6 +75,7 @@ class Listener:
         self._turns = Turns()
         self._server: StreamServer | None = None
         self._greenlets: set[gevent.Greenlet] = set()
+        self._taken_over: list[_Entered] = []
         self._taking: gevent.Greenlet | None = None
 
     @property
@@ -93,6 +110,11 @@ class Listener:
         self._server = StreamServer(gsocket.socket(fileno=server.detach()), self._serve, spawn=self._spawn)
         self._server.init_socket()
 
+    def take_over(self) -> None:
+        """Have those connections entered that a worker before has left; none of them is read before `start`."""
+        if self._link is not None:
+            self._taken_over = [self._enter(arrival) for arrival in self._link.old_arrivals()]
+
     def start(self) -> None:
         """Accept pods."""
         if self._server is None:
@@ -101,8 +123,9 @@ class Listener:
         if self._link is None:
             self._server.start()
             return
-        for arrival in self._link.old_arrivals():
-            self._server.do_handle(arrival.socket, (arrival.address,), arrival)
+        for entered in self._taken_over:
+            self._server.do_handle(entered.arrival.socket, (entered.arrival.address,), entered.arrival, entered)
+        self._taken_over.clear()
         self._taking = gevent.spawn(self._take)
 
     def stop(self) -> None:
@@ -132,21 +155,31 @@ class Listener:
         self._greenlets.add(greenlet)
         greenlet.link(self._greenlets.discard)
 
-    def _serve(self, sock: Any, peer: Sequence[Any], arrival: Arrival | None = None) -> None:
-        address = _plain(str(peer[0]))
-        connection = Connection(sock, self._turns)
-        receiver: Receiver | None = None
+    def _serve(
+        self, sock: Any, peer: Sequence[Any], arrival: Arrival | None = None, entered: _Entered | None = None
+    ) -> None:
+        if arrival is None:
+            arrival = Arrival(0, sock, str(peer[0]), None, is_new=True)
+        entered = entered or self._enter(arrival)
         how = ""
         try:
-            if self._is_allowed(address):
-                receiver = self._visitor.enter(address, connection, is_new=arrival is None or arrival.is_new)
-                how = self._attend(address, connection, receiver)
-            else:
-                self._visitor.refused(address)
+            if entered.receiver is not None:
+                how = self._attend(entered.address, entered.connection, entered.receiver)
         finally:
-            connection.close()
-        if arrival is not None and how != HANDED_OVER:
-            self._tell_closed(arrival, receiver)
+            entered.connection.close()
+        if self._link is not None and how != HANDED_OVER:
+            self._tell_closed(self._link, entered)
+
+    def _enter(self, arrival: Arrival) -> _Entered:
+        address = _plain(arrival.address)
+        connection = Connection(arrival.socket, self._turns, _tape(arrival.tape))
+        if self._is_allowed(address):
+            receiver = self._visitor.enter(address, connection, is_new=arrival.is_new)
+            if arrival.is_new and self._link is not None:
+                self._link.entered(arrival.number)
+            return _Entered(arrival, address, connection, receiver)
+        self._visitor.refused(address)
+        return _Entered(arrival, address, connection, None)
 
     def _attend(self, address: str, connection: Connection, receiver: Receiver) -> str:
         how = "given up by ODS"
@@ -157,16 +190,29 @@ class Listener:
                 self._visitor.leave(address, how)
         return how
 
-    def _tell_closed(self, arrival: Arrival, receiver: Receiver | None) -> None:
+    def _tell_closed(self, link: KeeperLink, entered: _Entered) -> None:
         """Have the keeper let go of a connection that has ended, once no successor would have to see to it."""
-        assert self._link is not None
-        while receiver is not None and not receiver.is_settled and not self._link.is_ending:
+        while entered.receiver is not None and not entered.receiver.is_settled and not link.is_ending:
             gevent.sleep(SETTLE_POLL_SECONDS)
-        self._link.closed(arrival.number)
+        if entered.connection.tape is not None and not link.is_ending:
+            entered.connection.tape.close()
+        link.closed(entered.arrival.number)
 
     def _is_allowed(self, address: str) -> bool:
         allow = self._settings.allow
         return not allow or any(ipaddress.ip_address(address) in network for network in allow)
+
+
+def _tape(fd: int | None) -> Tape | None:
+    if fd is None:
+        return None
+    try:
+        return Tape(fd)
+    except OSError as error:
+        log.warning("connections have no tapes here: %s", error)
+        return None
+    finally:
+        os.close(fd)
 
 
 def own_addresses(host: str) -> list[str]:

@@ -301,6 +301,8 @@ class Service:
         self._influx.witness = self._events.emit(self._ods, "started", __version__)
         opened = self._buffer_worker.submit(self._buffer.open)
         opened.rawlink(lambda _: self._housekeeping.take_backlog_over())
+        self._listener.take_over()
+        self._reception.resume(self._recovery.recorded)
         self._recovery.start(self._supervisor, settled_ns=settled_ns, now_ns=self._clock.now_ns())
         self._recorder.start(self._supervisor)
         self._batcher.start()

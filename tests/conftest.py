@@ -119,6 +119,7 @@ def start_ods(tmp_path: Path) -> Iterator[StartOds]:
         has_buffer: bool = True,
         directory: Path | None = None,
         extra_environment: Mapping[str, str] | None = None,
+        has_keeper: bool = False,
     ) -> OdsProcess:
         number = next(_numbers)
         ods = OdsProcess(
@@ -128,6 +129,7 @@ def start_ods(tmp_path: Path) -> Iterator[StartOds]:
             options=options,
             directory=directory,
             extra_environment=extra_environment,
+            has_keeper=has_keeper,
         )
         processes.append(ods)
         ods.start(has_buffer=has_buffer)

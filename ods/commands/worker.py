@@ -38,7 +38,8 @@ def main(argv: Sequence[str]) -> int:
     if go is None:
         return 0
     settings = dataclasses.replace(settings, directory=go.directory)
-    return _serve(settings, link, go)
+    status = _serve(settings, link, go)
+    os._exit(status)  # all is stored and said; to take the interpreter down would keep the successor waiting
 
 
 def alone(settings: Settings) -> int:

@@ -90,6 +90,9 @@ class OdsProcess:
         self.options = list(options)
         #: What the environment of the next life has besides.
         self.extra_environment = dict(extra_environment or {})
+        #: What `serve` is run by, and options that it is not given.
+        self.program: Sequence[str] = (sys.executable, "-m", "ods", "serve")
+        self.left_out: Sequence[str] = ()
         #: The command that becomes ODS, and the file descriptors that it is given besides.
         self.launcher: Sequence[str] = ()
         self.passed_on: Sequence[int] = ()
@@ -104,10 +107,17 @@ class OdsProcess:
     @property
     def arguments(self) -> list[str]:
         """What `serve` is started with; of an option given twice the last one counts."""
+        given = {
+            "--host": "127.0.0.1",
+            "--port": str(self.port),
+            "--http-port": str(self.http_port),
+            "--directory": str(self.directory),
+            "--influx-name": self.database,
+            "--influx-host": "127.0.0.1",
+            "--influx-port": str(self._influx_port),
+        }
         return [
-            *("--host", "127.0.0.1", "--port", str(self.port), "--http-port", str(self.http_port)),
-            *("--directory", str(self.directory), "--influx-name", self.database),
-            *("--influx-host", "127.0.0.1", "--influx-port", str(self._influx_port)),
+            *(word for option, value in given.items() if option not in self.left_out for word in (option, value)),
             *(() if self.has_keeper else ("--no-keeper",)),
             *self.options,
         ]
@@ -145,7 +155,7 @@ class OdsProcess:
         self.wait_for_line(rf"127\.0\.0\.1\b.*\b{self.port}\b", timeout_seconds=START_TIMEOUT_SECONDS)
         if has_buffer:
             self.wait_for_line(r"\bbacklog\b", timeout_seconds=START_TIMEOUT_SECONDS)
-        wait_until(self._answers, timeout_seconds=START_TIMEOUT_SECONDS, what="the status page", state=self.log_tail)
+        wait_until(self.answers, timeout_seconds=START_TIMEOUT_SECONDS, what="the status page", state=self.log_tail)
 
     def launch(self) -> None:
         """Start ODS, and return at once."""
@@ -154,7 +164,7 @@ class OdsProcess:
         self.folder.mkdir(parents=True, exist_ok=True)
         self._life_began = len(self.log)
         self._process = subprocess.Popen(
-            [*self.launcher, sys.executable, "-m", "ods", "serve", *self.arguments],
+            [*self.launcher, *self.program, *self.arguments],
             cwd=REPOSITORY,
             env=environment(self.folder, self.extra_environment),
             pass_fds=self.passed_on,
@@ -198,6 +208,10 @@ class OdsProcess:
                 os.kill(worker, signal.SIGKILL)
         self._process.wait()
         self._forget()
+
+    def forget(self) -> None:
+        """Have nothing more to do with a life that has ended by itself, so that there can be another."""
+        self._process = None
 
     def restart(self) -> None:
         """Stop in good order, and start on the same directory and ports."""
@@ -327,7 +341,8 @@ class OdsProcess:
             return []
         return [int(child) for child in children]
 
-    def _answers(self) -> bool:
+    def answers(self) -> bool:
+        """Whether the status page answers. Raises AssertionError where ODS has ended."""
         try:
             return http(f"{self.url}/healthz", timeout_seconds=2)[0] in (200, 503)
         except OSError:
