@@ -226,7 +226,7 @@ class Keeper:
             worker.stage = Stage.READY
             self._ready(worker, message)
         elif said == "serving" and worker.stage is Stage.GIVEN:
-            worker.stage, worker.serving_at = Stage.SERVING, time.monotonic()
+            worker.stage = Stage.SERVING
             self._restarts.are_told()
         elif said == "entered" and isinstance(message.get("id"), int):
             self._held.entered(message["id"])
@@ -321,7 +321,7 @@ class Keeper:
             log.warning("worker %d ended: %s; another takes over, with %d connections (restart %d)", *told)
         if self._next is not None:
             self._promote()
-        elif dead.serving_at is None or time.monotonic() - dead.serving_at < SHORT_LIFE_SECONDS:
+        elif time.monotonic() - dead.began_at < SHORT_LIFE_SECONDS:
             self._pause()
         else:
             self._start_at = self._pause_seconds = 0.0

@@ -13,6 +13,8 @@ from pathlib import Path
 import ods
 from ods.channel import Channel
 
+#: The command that a worker is; not with the code of the folder in which somebody happens to be (`-P`).
+COMMAND = (sys.executable, "-P", "-m", "ods", "worker")
 #: What of a worker's first words is kept: the end, which says why it failed. Bytes.
 SAID_BYTES = 4096
 #: These reach keeper and worker alike from a terminal; the keeper alone acts on them.
@@ -38,7 +40,6 @@ class WorkerProcess:
         #: Whether ODS has just been started, so that an error of its options is told by ending.
         self.is_first = is_first
         self.began_at = self.beat_at = time.monotonic()
-        self.serving_at: float | None = None
         self.killed_at: float | None = None
         self.is_handing_over = False
         #: Whether its end of the channel is there.
@@ -57,7 +58,7 @@ class WorkerProcess:
         before = signal.pthread_sigmask(signal.SIG_BLOCK, _FROM_A_TERMINAL)  # the worker inherits this
         try:
             return subprocess.Popen(
-                [sys.executable, "-P", "-m", "ods", "worker", str(channel), *argv],
+                [*COMMAND, str(channel), *argv],
                 env=_with_code(environment),
                 pass_fds=[channel],
                 stdin=subprocess.DEVNULL,

@@ -35,6 +35,7 @@ LEFT_OUT = {
         for key in ("received", "stored", "pending", "in_flight", "quarantined", "dropped", "invalid", "torn")
     },
     **{f"outages.latest.{key}": "a list of the last few" for key in ("began_ns", "ended_ns", "seconds", "drained_ns")},
+    "restarts.latest.time_ns": "a list of the last few",
     **{f"refused.{key}": "a list of the last few" for key in ("count", "last_ns")},
     "listening.port": "a setting",
     "pods.points_per_second": "rate(ods_records_received_total[1m])",

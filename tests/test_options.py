@@ -60,6 +60,7 @@ OPTIONS = {
 SWITCHES = {
     "verbose": lambda given: given.verbose,
     "influx-ssl": lambda given: given.influx.ssl,
+    "no-keeper": lambda given: not given.has_keeper,
 }
 
 

@@ -52,6 +52,18 @@ def signal_worker(ods: OdsProcess, number: signal.Signals) -> None:
     os.kill(wait_until(lambda: ods.worker_id, timeout_seconds=20, what="a worker", state=ods.log_tail), number)
 
 
+def wait_until_serving(ods: OdsProcess) -> None:
+    """Return when as many workers have begun to read as there were restarts, and the first."""
+    taken_over = r"connections were taken over"
+    last = lambda pattern: max((at for at, line in enumerate(ods.life_log) if re.search(pattern, line)), default=-1)  # noqa: E731
+    wait_until(
+        lambda: not causes(ods) or last(taken_over) > last(ENDED),
+        timeout_seconds=30,
+        what="the worker to serve",
+        state=ods.log_tail,
+    )
+
+
 def wait_until_answering(ods: OdsProcess, *, lives: int) -> None:
     """Return when so many workers have begun to serve, and the page is that of the last."""
     began = "OpenLoop Data Shuttle"
@@ -102,6 +114,8 @@ class Weather:
 
 def end_worker(ods: OdsProcess, chance: random.Random, armed: Path) -> str:
     """End the worker in one way or another, and return when the keeper has noticed; tells in which way."""
+    if chance.random() < 0.8:  # at times while it starts, but not each time: no pod has room for as much as that
+        wait_until_serving(ods)
     before = len(causes(ods))
     point = chance.choice([None, *POINTS])
     if point is not None and chance.random() < 0.7:
