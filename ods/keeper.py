@@ -242,6 +242,8 @@ class Keeper:
             worker.kill(reason)
         elif self._worker is None:
             self._promote()
+        elif self._worker.stage < Stage.GIVEN:
+            self._worker.kill("another is ready before it")
         else:
             self._worker.is_handing_over = True
             self._worker.channel.send({"do": "hand over"})
@@ -341,8 +343,8 @@ class Keeper:
                 self._end()
 
     def _upgrade(self) -> None:
-        if self._next is not None or self._is_ending:
-            return
+        if self._next is not None or self._is_ending or self._worker is None:
+            return  # the one that is about to be started finds the code and the configuration as they are
         log.info("restart: a worker is started from the code and the configuration as they are now")
         try:
             self._next = WorkerProcess(self._argv, for_worker(self._environment, is_first=False))

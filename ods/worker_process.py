@@ -52,7 +52,14 @@ class WorkerProcess:
         self._said = os.memfd_create("ods-said")
         with theirs:
             self._process = self._begin(theirs.fileno(), argv, environment)
-        self.pidfd = os.pidfd_open(self._process.pid)
+        try:
+            self.pidfd = os.pidfd_open(self._process.pid)
+        except OSError:
+            self._process.kill()
+            self._process.wait()
+            self.channel.close()
+            os.close(self._said)
+            raise
 
     def _begin(self, channel: int, argv: Sequence[str], environment: Mapping[str, str]) -> "subprocess.Popen[bytes]":
         before = signal.pthread_sigmask(signal.SIG_BLOCK, _FROM_A_TERMINAL)  # the worker inherits this
