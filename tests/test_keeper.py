@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from harness.sizes import Measured, sized
 
 from ods import keeper as keeper_module
 from ods.directory import DataDirectory
@@ -27,7 +28,10 @@ from ods.systemd import for_worker as environment_of_worker
 ROOT = Path(__file__).parents[1]
 FAKE = ROOT / "tests" / "components" / "fake_worker.py"
 
-pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the keeper is for Linux")
+pytestmark = [
+    pytest.mark.skipif(sys.platform != "linux", reason="the keeper is for Linux"),
+    pytest.mark.timeout(sized(120, long=900), method="signal"),
+]
 
 #: A keeper of fake workers, in a process of its own. It says its port first.
 PROGRAM = """
@@ -39,6 +43,7 @@ from ods.options import parse
 from ods.sockets import listening
 worker_process.COMMAND = (sys.executable, sys.argv[1])
 keeper.STILL_SECONDS = 0.5
+keeper.LONGEST_PAUSE_SECONDS = 0.1
 settings = parse(["--host", "127.0.0.1", "--port", "0", "--directory", sys.argv[3]], {})
 keeper_log.set_up(log_format="plain", is_verbose=False)
 server = listening(settings.listener)
@@ -136,6 +141,39 @@ def test_a_connection_of_which_the_worker_says_that_it_has_ended_ends(run: Calla
         with contextlib.suppress(ConnectionResetError):
             assert pod.recv(1) == b""
     running.end()
+
+
+def test_the_keeper_does_not_grow(run: Callable[[str], Running], measured: Measured) -> None:
+    """Over restarts of the worker, and pods that came and went: memory, open files. Its processor time is told."""
+    running = run("ends")
+
+    def let_pass(pods: int, restarts: int) -> None:
+        for _ in range(restarts):
+            running.wait_for("all")
+            for _ in range(pods // restarts):
+                socket.create_connection(("127.0.0.1", running.port)).close()
+            os.kill(worker_of(running), signal.SIGKILL)
+        running.wait_for("all")
+        with socket.create_connection(("127.0.0.1", running.port), timeout=20) as pod:
+            assert pod.recv(1) == b""  # so all before it are closed too
+        os.kill(worker_of(running), signal.SIGKILL)
+
+    def size() -> tuple[int, int]:
+        folder = Path(f"/proc/{running.process.pid}")
+        pages = int((folder / "statm").read_text().split()[1])
+        return pages * os.sysconf("SC_PAGE_SIZE"), len(list((folder / "fd").iterdir()))
+
+    let_pass(sized(100, long=1000), sized(10, long=100))
+    running.wait_for("all")
+    before = size()
+    os.kill(worker_of(running), signal.SIGKILL)
+    let_pass(sized(500, long=10_000), sized(25, long=1000))
+    running.wait_for("all")
+    after = size()
+    times = Path(f"/proc/{running.process.pid}/stat").read_text().rsplit(")", 1)[1].split()[11:13]
+    measured(f"memory {before[0]} -> {after[0]} bytes, files {before[1]} -> {after[1]}, {sum(map(int, times))} ticks")
+    assert after[1] == before[1]
+    assert after[0] - before[0] < 500_000
 
 
 def worker_of(running: Running) -> int:

@@ -471,8 +471,8 @@ def test_the_keeper_does_not_grow(start_ods: StartOds, influx: InfluxServer, mea
         wait_until(lambda: files() < 20, timeout_seconds=30, what="the connections to be closed", state=files)
         return ods.memory_bytes(), files()
 
-    first = round_of(sized(200, long=1000), sized(5, long=50))
-    last = round_of(sized(800, long=10_000), sized(10, long=1000))
+    first = round_of(sized(200, long=1000), sized(5, long=20))
+    last = round_of(sized(800, long=10_000), sized(10, long=50))
     measured(f"memory {first[0]} -> {last[0]} bytes, open files {first[1]} -> {last[1]}")
     assert last[1] == first[1]
     assert last[0] - first[0] < 1_000_000

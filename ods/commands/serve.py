@@ -49,7 +49,7 @@ def _keep(settings: Settings, argv: Sequence[str]) -> int:
 
 
 def _can_keep() -> bool:
-    """Whether this system has what the keeper needs: Linux, and no sandbox that forbids it. Says so where it has not."""
+    """Whether the system has what the keeper needs: Linux, and no sandbox that forbids it. Says so where not."""
     try:
         for file in (os.pidfd_open(os.getpid()), os.memfd_create("ods-try")):
             os.close(file)

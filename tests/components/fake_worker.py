@@ -36,6 +36,11 @@ while True:
             time.sleep(600)
         if behaviour == "closes":
             say("closed", id=1)
+    for file in files:
+        os.close(file)
+    if message["do"] == "connection" and behaviour == "ends":
+        say("entered", id=message["id"])
+        say("closed", id=message["id"])
     if message["do"] == "stop":
         sys.exit(0)
     say("beat")
