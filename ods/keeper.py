@@ -48,8 +48,9 @@ STILL_SECONDS = 3.0
 START_SECONDS, LONGEST_START_SECONDS, UPGRADE_SECONDS = 4.0, 64.0, 10.0
 #: How long a worker may take to end in good order. Seconds.
 END_SECONDS = 5.0
-#: The pause before a worker that follows one that lived for less than a second; it doubles up to the largest. Seconds.
-SHORT_LIFE_SECONDS, FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 1.0, 0.1, 2.0
+#: The pause before a worker that follows one that lived for less than a second; it doubles up to the largest, which is
+#: small while a pod is connected, whose sends wait. Seconds.
+SHORT_LIFE_SECONDS, FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS, PAUSE_WITH_PODS_SECONDS = 1.0, 0.1, 2.0, 0.2
 #: When it is said that a worker which was killed cannot die yet. Seconds.
 STUCK_SECONDS = 1.0
 #: So many pods are accepted before anything else is looked at; and the pause after a failure to accept one. Seconds.
@@ -204,7 +205,7 @@ class Keeper:
 
     def _pause(self) -> None:
         longer = max(2 * self._pause_seconds, FIRST_PAUSE_SECONDS)
-        self._pause_seconds = min(longer, LONGEST_PAUSE_SECONDS)
+        self._pause_seconds = min(longer, PAUSE_WITH_PODS_SECONDS if len(self._held) else LONGEST_PAUSE_SECONDS)
         self._start_at = time.monotonic() + self._pause_seconds
 
     def _hear(self, worker: WorkerProcess) -> None:
