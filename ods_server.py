@@ -24,7 +24,16 @@ def _folder(file: Path) -> Path:
 
 HERE = _folder(Path(__file__).absolute())
 ENVIRONMENT_PYTHON = HERE / ".venv" / "bin" / "python"
-DEPENDENCIES = ("gevent", "influxdb", "sqlite_utils", "configargparse", "psutil")
+DEPENDENCIES = (
+    "gevent",
+    "influxdb",
+    "sqlite_utils",
+    "configargparse",
+    "prometheus_client",
+    "psutil",
+    "requests",
+    "rich",
+)
 
 
 def main() -> int:

@@ -22,9 +22,10 @@ class _Connection:
 
 
 class Held:
-    """All of them, each by a number of its own."""
+    """All of them, each by a number of its own; at most so many `tapes`, as pods come first where files are few."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, tapes: int) -> None:
+        self._most_tapes = tapes
         self._connections: dict[int, _Connection] = {}
         self._last = 0
         self._is_tapeless_said = False
@@ -62,11 +63,14 @@ class Held:
                 os.close(held.tape)
 
     def _tape(self) -> int | None:
-        """A tape; where there is no memory for one, a connection does without."""
-        try:
-            return Tape.make()
-        except OSError as error:
-            if not self._is_tapeless_said:
-                self._is_tapeless_said = True
-                log.error("a connection has no tape: %s; what it has in flight is lost if the worker dies", error)
-            return None
+        """A tape; where there is no memory for one, or no file to spare, a connection does without."""
+        reason: object = "few files may be open"
+        if len(self._connections) < self._most_tapes:
+            try:
+                return Tape.make()
+            except OSError as error:
+                reason = error
+        if not self._is_tapeless_said:
+            self._is_tapeless_said = True
+            log.error("a connection has no tape: %s; what it has in flight is lost if the worker dies", reason)
+        return None

@@ -23,6 +23,7 @@ When the keeper itself dies, the worker sees the end of the channel, stores what
 import errno
 import logging
 import os
+import resource
 import select
 import signal
 import socket
@@ -82,7 +83,7 @@ class Keeper:
         self._environment = environment
         self._listening = listening
         self._directory = directory
-        self._held = Held()
+        self._held = Held(tapes=resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 4)
         self._restarts = Restarts()
         #: The worker that serves, or is to; and the one that is to follow it in an upgrade.
         self._worker: WorkerProcess | None = None

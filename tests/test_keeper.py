@@ -221,8 +221,24 @@ def test_a_keeper_that_stood_still_itself_blames_no_worker(keeper: Keeper) -> No
     assert keeper._worker.beat_at == keeper._worker.began_at == 100.0  # type: ignore[union-attr]
 
 
+def open_files() -> int:
+    return len(list(Path("/proc/self/fd").iterdir()))
+
+
+def test_where_few_files_may_be_open_a_connection_does_without_a_tape() -> None:
+    held = Held(tapes=1)
+    before = open_files()
+    ends = [socket.socketpair() for _ in range(2)]
+    numbers = [held.add(ours, ("127.0.0.1", 1)) for ours, _ in ends]
+    assert open_files() == before + 5  # both ends of each, and one tape
+    for number, (_, theirs) in zip(numbers, ends, strict=True):
+        held.close(number)
+        theirs.close()
+    assert open_files() == before
+
+
 def test_what_is_held_is_let_go_of_whole() -> None:
-    held = Held()
+    held = Held(tapes=100)
     before = set(Path("/proc/self/fd").iterdir())
     one, other = socket.socketpair()
     number = held.add(one, ("127.0.0.1", 1))
