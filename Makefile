@@ -7,7 +7,7 @@ READY_TEST := $(VENV)/.ready-test
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help run service test faults screenshots lint format clean
+.PHONY: help run service test faults bench screenshots lint format clean
 
 help: ## show the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -36,6 +36,9 @@ test: $(READY_TEST) lint ## make the environment, check the code and run all tes
 
 faults: $(READY_TEST) ## kill, cut off and fill up a loaded ODS, and compare all that it was sent (ARGS="--help" shows how)
 	PYTHONPATH=tests $(VENV)/bin/python -m faults $(ARGS)
+
+bench: $(READY_TEST) ## measure how fast ODS is, beside what it is compared to (ARGS="--help" shows how)
+	PYTHONPATH=tests $(VENV)/bin/python -m bench $(ARGS)
 
 screenshots: $(READY_TEST) ## take the pictures of the live page anew, into docs/screenshots/ (needs influxd and chromium)
 	ODS_SCREENSHOTS=docs/screenshots $(VENV)/bin/python -m pytest -k pictures tests/test_whole_page_looks.py $(ARGS)

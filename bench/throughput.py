@@ -1,0 +1,126 @@
+"""How many points go through ODS, and what a point costs: with the keeper, without it, and InfluxDB by itself."""
+
+import time
+
+from bench import pods, raw
+from bench.figures import Figure, Ratio, Round
+from bench.processes import Load
+from bench.rows import Row, Sizes, mode_name, modes
+from bench.stand import Stand, cpu_seconds
+
+#: Pods that flood.
+PODS = 4
+TRICKLE_PER_SECOND = 1000.0
+STORED_SECONDS = 60.0
+#: How long a trickle runs before it is measured: what starts is done by then. Seconds.
+WARM_SECONDS = 0.5
+
+RAW = "raw"
+
+
+def _measure_raw(stand: Stand, sizes: Sizes, _: int) -> Round:
+    with (
+        stand.database() as database,
+        Load(raw.post, stand.influx.port, database, PODS, sizes.points) as load,
+    ):
+        load.answer()
+        return {RAW: [load.ask("post")]}
+
+
+def _to_influx(stand: Stand, sizes: Sizes, number: int) -> Round:
+    """Until InfluxDB has confirmed every point, and every pod has its replies."""
+    measured = {}
+    for has_keeper in modes(number):
+        with stand.ods(has_keeper=has_keeper) as ods, Load(pods.flood, ods.port, PODS, sizes.points) as load:
+            load.answer()
+            began, _ = load.ask("flood")
+            ods.wait_for_totals(stored=sizes.points, in_flight=0, timeout_seconds=STORED_SECONDS)
+            measured[mode_name(has_keeper)] = [sizes.points / (time.monotonic() - began)]
+    return measured
+
+
+def _to_buffer(stand: Stand, sizes: Sizes, number: int) -> Round:
+    """Until every pod has its replies: a reply says that its point is committed."""
+    measured = {}
+    for has_keeper in modes(number):
+        ods_of = stand.ods(has_keeper=has_keeper, has_influx=False)
+        with ods_of as ods, Load(pods.flood, ods.port, PODS, sizes.points) as load:
+            load.answer()
+            began, replied = load.ask("flood")
+            ods.wait_for_totals(pending=sizes.points, in_flight=0)
+            measured[mode_name(has_keeper)] = [sizes.points / (replied - began)]
+    return measured
+
+
+def _one_by_one(stand: Stand, sizes: Sizes, number: int) -> Round:
+    """Lines a second of a pod that waits for each reply, and posts a second of one point each."""
+    measured = {}
+    for has_keeper in modes(number):
+        with stand.ods(has_keeper=has_keeper) as ods, Load(pods.wait_for_each, ods.port) as load:
+            load.answer()
+            measured[mode_name(has_keeper)] = [load.ask(sizes.seconds)]
+    with stand.database() as database, Load(raw.post_single, stand.influx.port, database) as load:
+        load.answer()
+        measured[SINGLE] = [load.ask(sizes.seconds)]
+    return measured
+
+
+def _trickle(stand: Stand, sizes: Sizes, number: int) -> Round:
+    """Processor time, in percent of a core, of keeper and worker together and of the keeper alone."""
+    measured = {}
+    for has_keeper in modes(number):
+        with stand.ods(has_keeper=has_keeper) as ods, Load(pods.trickle, ods.port, TRICKLE_PER_SECOND) as load:
+            load.answer()
+            time.sleep(WARM_SECONDS)
+            began, before = time.monotonic(), cpu_seconds(ods)
+            time.sleep(sizes.seconds)
+            took, after = time.monotonic() - began, cpu_seconds(ods)
+            measured[mode_name(has_keeper)] = [100 * (after[0] - before[0]) / took]
+            if has_keeper:
+                measured[ALONE] = [100 * (after[1] - before[1]) / took]
+    return measured
+
+
+KEEPER, NO_KEEPER = mode_name(True), mode_name(False)
+SINGLE = "posts of one point"
+ALONE = "the keeper alone"
+COMPARED = Ratio("keeper / no keeper", KEEPER, NO_KEEPER)
+
+
+def _both(unit: str) -> tuple[Figure, Figure]:
+    return Figure(KEEPER, unit), Figure(NO_KEEPER, unit)
+
+
+ROWS = [
+    Row(RAW, "line protocol in bodies of 5000, posted to InfluxDB", (Figure(RAW, "points/s"),), _measure_raw),
+    Row(
+        "to InfluxDB",
+        "a flood of 4 pods, each point confirmed and replied to",
+        _both("points/s"),
+        _to_influx,
+        (COMPARED, Ratio("keeper / raw", KEEPER, RAW, 0.7), Ratio("no keeper / raw", NO_KEEPER, RAW, 0.7)),
+        needs=(RAW,),
+    ),
+    Row(
+        "to the buffer",
+        "the same with InfluxDB away, each point committed and replied to",
+        _both("points/s"),
+        _to_buffer,
+        (COMPARED, Ratio("keeper / raw", KEEPER, RAW, 0.9), Ratio("no keeper / raw", NO_KEEPER, RAW, 0.9)),
+        needs=(RAW,),
+    ),
+    Row(
+        "one by one",
+        "one pod that waits for each reply, beside posts of one point each",
+        (*_both("lines/s"), Figure(SINGLE, "posts/s")),
+        _one_by_one,
+        (COMPARED, Ratio("keeper / posts", KEEPER, SINGLE, 0.5), Ratio("no keeper / posts", NO_KEEPER, SINGLE, 0.5)),
+    ),
+    Row(
+        "trickle",
+        "1000 points a second, one at a time: processor time (under 10 % of a core)",
+        (*_both("% of a core"), Figure(ALONE, "% of a core")),
+        _trickle,
+        (COMPARED,),
+    ),
+]
