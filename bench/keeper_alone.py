@@ -75,7 +75,7 @@ def _at_rest(ods: OdsProcess, moment: str) -> Round:
     time.sleep(REST_SECONDS)
     now = used(ods.process_id)
     return {
-        f"memory, {moment}": [now.memory_bytes / 2**20],
+        f"memory, {moment}": [now.memory_bytes / 2**10],
         f"open files, {moment}": [now.files],
         f"processor at rest, {moment}": [100 * (now.cpu_seconds - before) / REST_SECONDS],
     }
@@ -99,7 +99,7 @@ ROWS = [
         "keeper alone",
         "its memory, files and processor time over 50 restarts and 1000 pods (--restarts, --pods)",
         (
-            *(Figure(f"memory, {moment}", "MiB") for moment in MOMENTS),
+            *(Figure(f"memory, {moment}", "KiB") for moment in MOMENTS),
             *(Figure(f"open files, {moment}", "files") for moment in MOMENTS),
             *(Figure(f"processor at rest, {moment}", "% of a core") for moment in MOMENTS),
             *(Figure(f"a restart, {half}", "ms of processor") for half in HALVES),
