@@ -235,6 +235,11 @@ def test_a_line_that_was_cut_or_joined_is_not_taken_for_one(line: str, data: st.
     assert not is_own(series + whole.removeprefix(f"{series} "))
 
 
+def test_an_escaped_space_in_a_tag_is_not_taken_for_its_end() -> None:
+    assert not is_own("ods_health,pod=0\\ _received=0.0 0")
+    assert not is_own("name,pod=0\\ value=0.0 0")
+
+
 @CHECKED
 @given(lines(), lines())
 def test_two_lines_have_one_series_exactly_where_measurement_and_tags_are_the_same(one: str, other: str) -> None:
