@@ -68,7 +68,7 @@ class Control:
         if method != "POST":
             return 405, _error("restart is asked for by POST")
         if self._link is None:
-            return 409, _error("this ODS runs without a keeper (--keeper): stop and start it")
+            return 409, _error("this ODS runs without a keeper (--no-keeper): stop and start it")
         reason = self._link.ask_for_restart()
         return (202, b"{}\n") if reason is None else (409, _error(reason))
 

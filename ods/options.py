@@ -57,7 +57,7 @@ def parse(arguments: Sequence[str], environment: Mapping[str, str]) -> Settings:
         recordings_limit_bytes=given.recordings_limit,
         http_host=given.http_host,
         http_port=given.http_port or None,
-        has_keeper=given.keeper,
+        has_keeper=not given.no_keeper,
         log_format=given.log_format,
         verbose=given.verbose,
         config=given.config,
@@ -141,7 +141,7 @@ def build_parser() -> configargparse.ArgumentParser:
     add("--max-names", type=_count, default=10_000, metavar="N", help="distinct data names a pod may use (10000)")
     add("--http-host", default="127.0.0.1", metavar="ADDRESS", help="address of the status page (127.0.0.1)")
     add("--http-port", type=_port, default=7777, metavar="PORT", help="port of the status page (7777; 0: off)")
-    add("--keeper", action="store_true", help="hold pods' connections in a process that outlives a crash (Linux)")
+    add("--no-keeper", action="store_true", help="all in one process, which a crash takes with it (for debugging)")
     add("--log-format", choices=("plain", "json"), default="plain", help="how to log (plain)")
     return parser
 

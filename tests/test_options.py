@@ -30,7 +30,7 @@ DEFAULTS = Settings(
     recordings_limit_bytes=0,
     http_host="127.0.0.1",
     http_port=7777,
-    has_keeper=False,
+    has_keeper=True,
     log_format="plain",
     verbose=False,
     config=None,
@@ -60,7 +60,7 @@ OPTIONS = {
 SWITCHES = {
     "verbose": lambda given: given.verbose,
     "influx-ssl": lambda given: given.influx.ssl,
-    "keeper": lambda given: given.has_keeper,
+    "no-keeper": lambda given: not given.has_keeper,
 }
 
 

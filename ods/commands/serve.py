@@ -1,7 +1,7 @@
 """`ods serve`, which is what `./server.py` runs: all of ODS, until it is told to stop.
 
-This process becomes all of ODS; or, with `--keeper` on Linux, the keeper (`ods.keeper`), so nothing of gevent is
-imported before that is known.
+This process becomes the keeper (`ods.keeper`), so nothing of gevent is imported; or it becomes all of ODS, where
+`--no-keeper` says so, and where the system is not Linux.
 """
 
 import importlib

@@ -1,4 +1,4 @@
-"""All of ODS but the keeper: `ods worker`, which the keeper starts, and `ods serve` without one."""
+"""All of ODS but the keeper: `ods worker`, which the keeper starts, and `ods serve --no-keeper`, which has none."""
 
 from gevent import monkey
 

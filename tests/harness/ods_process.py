@@ -118,7 +118,7 @@ class OdsProcess:
         }
         return [
             *(word for option, value in given.items() if option not in self.left_out for word in (option, value)),
-            *(("--keeper",) if self.has_keeper else ()),
+            *(() if self.has_keeper else ("--no-keeper",)),
             *self.options,
         ]
 
