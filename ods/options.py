@@ -97,10 +97,7 @@ def _as_text(key: str, value: object) -> str | list[str]:
 
 class _Parser(configargparse.ArgumentParser):  # type: ignore[misc]
     def error(self, message: str) -> NoReturn:
-        unknown, is_unknown, rest = message.partition("unrecognized arguments: ")
-        if is_unknown and not unknown:  # by the first name alone: what follows it may be a password
-            message = f"unknown option {rest.split()[0].partition('=')[0]}"
-        raise SettingsError(_one_line(message))
+        raise SettingsError(told(message))
 
 
 def build_parser() -> configargparse.ArgumentParser:
@@ -259,6 +256,14 @@ def _pod(text: str) -> tuple[str, str]:
     if name == ODS:
         raise argparse.ArgumentTypeError(f"{text!r}: {ODS!r} is the name that ODS's own events go by")
     return address, name
+
+
+def told(message: str) -> str:
+    """What the parser says is wrong with the flags, in one line that repeats nothing that may be a password."""
+    unknown, is_unknown, rest = message.partition("unrecognized arguments: ")
+    if is_unknown and not unknown:  # by the first name alone
+        message = f"unknown option {rest.split()[0].partition('=')[0]}"
+    return _one_line(message)
 
 
 def _one_line(message: str) -> str:

@@ -56,7 +56,7 @@ LAYERS = {
     "sockets": {"sockets"},
     "keeper": {"keeper", "held", "worker_process", "restarts", "keeper_log"},
     "channel": {"channel", "keeper_link"},
-    "options": {"options"},
+    "options": {"options", "command_options"},
     "listener": {"listener", "connection", "turns"},
     "status": {"status", "metrics", "control"},
     "web": {"web", "answers", "feed", "assets", "http_server", "http_connection", "http_guard", "pace"},
