@@ -36,6 +36,7 @@ LAYERS = {
         *("batcher", "places", "repeating"),
     },
     "recorder": {"recorder", "segments", "left_segments", "playback"},
+    "after the run": {"selection", "recorded"},
     "influx": {"influx", "influx_answers", "influx_http"},
     "buffer": {
         *("buffer", "buffer_file", "buffer_tables", "rows", "salvage", "saved", "damage"),
@@ -87,6 +88,7 @@ KNOWS = {
     "channel": set(),
     "intake": {"protocol"},
     "recorder": {"protocol", "intake"},
+    "after the run": {"protocol", "recorder"},
     "influx": {"settings"},
     "buffer": {"protocol"},
     "availability": set(),
