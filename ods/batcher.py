@@ -24,8 +24,9 @@ BUFFERING_PACE_SECONDS = 0.1
 FULL_BYTES = 512 * 1024
 #: This many batches are under way at once; one of them is taken in hand while the other travels.
 UNDER_WAY = 2
-#: After this many batches at once for a pod that seems to wait, one keeps the pace, to see whether it really does.
-URGENT_BATCHES = 64
+#: After this many batches at once for a pod that seems to wait, one keeps the pace, to see whether it really does. It
+#: is tried at twice the number each time that it does, up to the most.
+URGENT_BATCHES, MOST_URGENT_BATCHES = 64, 1024
 
 
 class Batcher:
@@ -41,7 +42,7 @@ class Batcher:
         self._open_bytes = 0
         self._expected: dict[Callable[[], None], None] = {}
         self._is_urgent = False
-        self._urgent_left = URGENT_BATCHES
+        self._urgent_batches = self._urgent_left = URGENT_BATCHES
         self._under_way = 0
         #: How many batches have their fate.
         self.settled = 0
@@ -108,11 +109,11 @@ class Batcher:
 
     def _seal(self) -> Batch | None:
         """The next batch; None when what was read holds no record yet."""
-        self._flush_expected()
+        is_urgent = self._flush_expected()
         if not self._open:
             return None
         now = time.monotonic()
-        self._urgent_left = self._urgent_left - 1 if now - self._began < PACE_SECONDS else URGENT_BATCHES
+        self._count_urgent(is_urgent, keeps_pace=now - self._began >= PACE_SECONDS)
         self._began = now
         chunks: list[Chunk] = []
         size_bytes = 0
@@ -122,11 +123,20 @@ class Batcher:
         self._open_bytes -= size_bytes
         return Batch(chunks)
 
-    def _flush_expected(self) -> None:
+    def _flush_expected(self) -> bool:
+        """Have what was read put in; returns whether somebody seemed to wait for it."""
         expected, self._expected = self._expected, {}
-        self._is_urgent = False
+        is_urgent, self._is_urgent = self._is_urgent, False
         for flush in expected:
             flush()
+        return is_urgent
+
+    def _count_urgent(self, is_urgent: bool, *, keeps_pace: bool) -> None:
+        if not is_urgent:
+            self._urgent_batches = URGENT_BATCHES
+        elif keeps_pace and not self._urgent_left:
+            self._urgent_batches = min(2 * self._urgent_batches, MOST_URGENT_BATCHES)
+        self._urgent_left = self._urgent_batches if keeps_pace else self._urgent_left - 1
 
     def _settled(self, batch: gevent.Greenlet) -> None:
         self._under_way -= 1

@@ -482,6 +482,34 @@ class TestBatches:
             assert store.wait_for(chunk) == [Fate.STORED]
             assert len(store.influx.calls) == number + 1
 
+    def test_it_is_tried_ever_more_rarely_whether_a_pod_that_waits_really_does(
+        self, store: Store, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """After so many at once one keeps the pace, after it twice as many; what nobody waits for begins anew."""
+        at_once = ods.batcher.URGENT_BATCHES
+        store.wait_for(store.put())
+        for allowed in (at_once, 2 * at_once):
+            assert self._count_at_once(store, monkeypatch) == allowed
+        store.wait_for(store.put())
+        assert self._count_at_once(store, monkeypatch) == at_once
+
+    @staticmethod
+    def _count_at_once(store: Store, monkeypatch: pytest.MonkeyPatch) -> int:
+        """How many urgent batches go before one keeps the pace; that one goes at last."""
+        monkeypatch.setattr(ods.batcher, "PACE_SECONDS", 3600.0)
+        before = len(store.influx.calls)
+        while True:
+            chunk = store.chunk()
+            store.batcher.expect(lambda chunk=chunk: store.batcher.put(chunk), urgent=True)
+            let_all_run()
+            if chunk.fate is Fate.IN_FLIGHT:
+                break
+        at_once = len(store.influx.calls) - before
+        monkeypatch.setattr(ods.batcher, "PACE_SECONDS", 0.0)
+        store.batcher._changed.set()  # it slept for the pace of before
+        store.wait_for(chunk)
+        return at_once
+
     def test_a_trickle_keeps_the_pace(self, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
         """What follows the first batch gathers until the next is due."""
         store.wait_for(store.put())
