@@ -18,7 +18,15 @@ import configargparse
 from ods import __version__, failpoints
 from ods.errors import SettingsError
 from ods.pods import ODS
-from ods.settings import InfluxSettings, ListenerSettings, Settings, default_config, default_directory
+from ods.sensors import Sensors
+from ods.settings import (
+    InfluxSettings,
+    ListenerSettings,
+    Settings,
+    default_config,
+    default_directory,
+    default_sensors,
+)
 
 _ENVIRONMENT_PREFIX = "ODS_"
 _UNITS = {"": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
@@ -53,6 +61,7 @@ def parse(arguments: Sequence[str], environment: Mapping[str, str]) -> Settings:
         directory=given.directory or default_directory(environment),
         pods=_pods(given.pod),
         max_names=given.max_names,
+        sensors=read_sensors(given.sensors, environment),
         buffer_limit_bytes=given.buffer_limit,
         recordings_limit_bytes=given.recordings_limit,
         http_host=given.http_host,
@@ -136,11 +145,18 @@ def build_parser() -> configargparse.ArgumentParser:
     add("--pod", action="append", type=_pod, default=[], metavar="ADDRESS=NAME", help="name a pod (repeatable)")
     add("--allow", action="append", type=_network, default=[], metavar="NETWORK", help="only from here (repeatable)")
     add("--max-names", type=_count, default=10_000, metavar="N", help="distinct data names a pod may use (10000)")
+    add("--sensors", metavar="FILE", help='labels, units, limits of names (conf/sensors.toml; "": none)')
     add("--http-host", default="127.0.0.1", metavar="ADDRESS", help="address of the status page (127.0.0.1)")
     add("--http-port", type=_port, default=7777, metavar="PORT", help="port of the status page (7777; 0: off)")
     add("--no-keeper", action="store_true", help="all in one process, which a crash takes with it (for debugging)")
     add("--log-format", choices=("plain", "json"), default="plain", help="how to log (plain)")
     return parser
+
+
+def read_sensors(given: str | None, environment: Mapping[str, str]) -> Sensors:
+    """The sensor file that `--sensors` names, else the default one; the empty text is none. Raises SettingsError."""
+    path = default_sensors(environment) if given is None else _path(given) if given else None
+    return Sensors() if path is None else Sensors.load(path)
 
 
 def _influx(given: argparse.Namespace) -> InfluxSettings:

@@ -341,6 +341,7 @@ class Service:
             log.info("pods connect to %s port %d", address, self._listener.port)
         log.info("data directory: %s", settings.directory)
         log.info("configuration file: %s", settings.config or "none")
+        log.info("sensor file: %s, %d names", settings.sensors.path or "none", len(settings.sensors.by_name))
         log.info("InfluxDB: %s, database %r", settings.influx.url, settings.influx.database)
         for page in self._web.urls or ["not served (--http-port 0)"]:
             log.info("status: %s", page)

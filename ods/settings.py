@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from ods.sensors import Sensors
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ListenerSettings:
@@ -47,6 +49,8 @@ class Settings:
     #: Names of pods by address.
     pods: Mapping[str, str]
     max_names: int
+    #: What is known of the names that pods send; empty where there is no file.
+    sensors: Sensors
     buffer_limit_bytes: int
     #: 0 keeps all recordings.
     recordings_limit_bytes: int
@@ -67,6 +71,14 @@ def default_config(environment: Mapping[str, str]) -> str | None:
     directory = environment.get("CONFIGURATION_DIRECTORY", "").split(":")[0]
     config = Path(directory, "ods.toml")
     return str(config) if directory and os.path.lexists(config) else None
+
+
+def default_sensors(environment: Mapping[str, str]) -> Path | None:
+    """`sensors.toml` in `$CONFIGURATION_DIRECTORY` (systemd's), else in `conf` beside the code; None without either."""
+    directory = environment.get("CONFIGURATION_DIRECTORY", "").split(":")[0]
+    beside = Path(__file__).absolute().parents[1] / "conf" / "sensors.toml"
+    candidates = [*([Path(directory, "sensors.toml")] if directory else []), beside]
+    return next((path for path in candidates if os.path.lexists(path)), None)
 
 
 def default_directory(environment: Mapping[str, str]) -> Path:

@@ -31,6 +31,7 @@ LAYERS = {
         "stream_offsets",
     },
     "protocol": {"protocol", "line_protocol", "recording"},
+    "sensors": {"sensors"},
     "intake": {
         *("encoder", "pods", "chunk", "batch", "events", "health_points", "admission", "intake", "latest", "refusals"),
         *("batcher", "places", "repeating"),
@@ -83,6 +84,7 @@ KNOWS = {
     "tools": {"words"},
     "protocol": set(),
     "listener": {"settings", "sockets", "channel"},
+    "sensors": {"protocol"},
     "sockets": {"settings"},
     "keeper": {"settings", "channel"},
     "channel": set(),
@@ -98,8 +100,8 @@ KNOWS = {
     "status view": {"report"},
     "rescue": {"buffer"},
     "recovery": {"protocol", "intake", "recorder", "buffer", "store"},
-    "settings": set(),
-    "options": {"settings", "intake"},
+    "settings": {"sensors"},
+    "options": {"settings", "intake", "sensors"},
     "status": {
         "settings",
         "channel",

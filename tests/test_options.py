@@ -11,10 +11,12 @@ from hypothesis import strategies as st
 
 from ods.errors import SettingsError
 from ods.options import build_parser, parse
+from ods.sensors import Sensors
 from ods.settings import InfluxSettings, ListenerSettings, Settings, default_directory
 
 HOME = {"HOME": "/home/someone"}
 CONF = Path(__file__).parents[1] / "conf" / "ods.toml"
+SENSORS = CONF.parent / "sensors.toml"
 PASSWORD = "hunter2"
 
 #: Section 9 of the contract.
@@ -26,6 +28,7 @@ DEFAULTS = Settings(
     directory=Path("/home/someone/.local/state/ods"),
     pods={},
     max_names=10_000,
+    sensors=Sensors.load(SENSORS),
     buffer_limit_bytes=10 * 2**30,
     recordings_limit_bytes=0,
     http_host="127.0.0.1",
@@ -44,6 +47,7 @@ OPTIONS = {
     "allow": ("10.0.0.0/24", lambda given: given.listener.allow, (ipaddress.ip_network("10.0.0.0/24"),)),
     "pod": ("10.0.0.20=pod a", lambda given: given.pods, {"10.0.0.20": "pod a"}),
     "max-names": ("5", lambda given: given.max_names, 5),
+    "sensors": (str(SENSORS), lambda given: given.sensors.path, SENSORS),
     "directory": ("/srv/ods", lambda given: given.directory, Path("/srv/ods")),
     "buffer-limit": ("1.5 GiB", lambda given: given.buffer_limit_bytes, 3 * 2**29),
     "recordings-limit": ("20MB", lambda given: given.recordings_limit_bytes, 20_000_000),
@@ -132,6 +136,7 @@ def test_a_switch_comes_from_a_flag_the_environment_or_the_file(option: str, tom
 def test_a_flag_beats_the_environment_and_both_beat_the_file(option: str, toml) -> None:
     text, of, value = OPTIONS[option]
     default = {"pod": "10.9.9.9=other", "allow": "10.9.0.0/16", "directory": "/default", "log-format": "plain"}
+    default |= {"sensors": ""}
     other = default.get(option, "9" if option not in ("host", "http-host") else "9.9.9.9")
     file = toml(in_toml(option, other))
     assert of(parse([*file, f"--{option}={text}"], HOME | {variable(option): other})) == value
@@ -454,12 +459,13 @@ def test_the_configuration_that_comes_with_ods_mentions_every_option() -> None:
     commented = set(re.findall(r"^# ([a-z-]+) = ", text, re.MULTILINE))
     assert keys.isdisjoint(commented)
     assert keys | commented == {*OPTIONS, *SWITCHES, "influx-pass-file"}
-    assert commented == {"directory", "influx-pass-file"}
+    assert commented == {"directory", "influx-pass-file", "sensors"}
 
 
 def test_what_is_commented_in_the_configuration_works_too(toml, tmp_path: Path) -> None:
     password = tmp_path / "password"
     password.write_text(PASSWORD)
     text = re.sub(r"^# ([a-z-]+ = )", r"\1", CONF.read_text(), flags=re.MULTILINE)
-    given = parse(toml(text.replace("/etc/ods/influx-pass", str(password))), HOME)
+    text = text.replace("/etc/ods/influx-pass", str(password)).replace("/etc/ods/sensors.toml", str(SENSORS))
+    given = parse(toml(text), HOME)
     assert (given.directory, given.influx.password) == (Path("/var/lib/ods"), PASSWORD)

@@ -40,6 +40,7 @@ BAD_OPTIONS = {
     "no count of names": (["--max-names", "few"], "max-names.*few"),
     "no log format": (["--log-format", "xml"], "log-format.*xml"),
     "a password file that is missing": (["--influx-pass-file", "/nowhere/pass"], "/nowhere/pass"),
+    "a sensor file that is missing": (["--sensors", "/nowhere/sensors.toml"], "sensors.*/nowhere/sensors.toml"),
     "a configuration file that is missing": (["--config", "/nowhere/ods.toml"], "/nowhere/ods.toml"),
 }
 
@@ -60,6 +61,13 @@ BAD_FILES = {
 def test_a_bad_configuration_file_gets_one_line_and_status_2(tmp_path: Path, text: str, says: str) -> None:
     (tmp_path / "ods.toml").write_text(text)
     assert_refused(tmp_path, "--config", str(tmp_path / "ods.toml"), says=says)
+
+
+def test_a_wrong_sensor_file_gets_one_line_with_the_number_of_its_line_and_status_2(tmp_path: Path) -> None:
+    file = tmp_path / "sensors.toml"
+    file.write_text("[accel_x]\nunit = 'm'\ndanger = {low = 3, high = 1}\n")
+    told = re.escape(f"--sensors {file}, line 3: accel_x: danger.low is not below danger.high")
+    assert_refused(tmp_path, "--port", str(free_port()), "--sensors", str(file), says=told)
 
 
 def test_a_bad_value_in_the_environment_gets_one_line_and_status_2(tmp_path: Path) -> None:
