@@ -14,6 +14,7 @@ COMMANDS = {
     "restart": "go on with the code and the configuration as they are now; no pod notices",
     "simulate": "play the run of one or more pods against a server",
     "status": "show what a running ODS does",
+    "mark": "note a moment of the run, such as the begin of a test, or list those noted",
     "quarantine": "show what InfluxDB would not take, try it again, or drop it",
 }
 

@@ -8,6 +8,7 @@ waits for the answer.
 import json
 from collections.abc import Callable, Mapping
 from typing import Any
+from urllib.parse import parse_qs
 
 from gevent.event import AsyncResult
 
@@ -16,18 +17,24 @@ from ods.buffer import Buffer
 from ods.errors import BufferUnavailable
 from ods.keeper_link import KeeperLink
 from ods.ledger import Fate, Ledger
+from ods.marking import Marking
+from ods.marks import mark_text
 from ods.quarantine import Page, Selection
 from ods.worker import Worker
 
 QUARANTINE = "/api/quarantine/"
 RESTART = "/api/restart"
+MARK = "/api/mark"
 
 _METHODS = {**dict.fromkeys(quarantine.READING, "GET"), **dict.fromkeys(quarantine.CHANGING, "POST")}
 _FATES: Mapping[str, Fate] = {"retry": Fate.PENDING, "drop": Fate.DROPPED}
 
 
 class Control:
-    """Does one page of an action on the quarantine per request. `backlog_grew` is told of every change."""
+    """Notes marks, and does one page of an action on the quarantine per request.
+
+    `backlog_grew` is told of every change of the quarantine.
+    """
 
     def __init__(
         self,
@@ -35,19 +42,23 @@ class Control:
         buffer: Buffer,
         buffer_worker: Worker,
         ledger: Ledger,
+        marking: Marking | None = None,
         link: KeeperLink | None = None,
         backlog_grew: Callable[[], None],
     ) -> None:
         self._buffer = buffer
         self._worker = buffer_worker
         self._ledger = ledger
+        self._marking = marking
         self._link = link
         self._backlog_grew = backlog_grew
 
     def answer(self, method: str, path: str, query: str) -> tuple[int, bytes]:
-        """The HTTP status and the JSON body for a request to `RESTART` or to a path below `QUARANTINE`."""
+        """The HTTP status and the JSON body for a request to `RESTART`, `MARK` or a path below `QUARANTINE`."""
         if path == RESTART:
             return self._restart(method)
+        if path == MARK:
+            return self._mark(method, query)
         action = path.removeprefix(QUARANTINE)
         if action not in _METHODS:
             return 404, _error(f"there are {', '.join(_METHODS)}")
@@ -71,6 +82,20 @@ class Control:
             return 409, _error("this ODS runs without a keeper (--no-keeper): stop and start it")
         reason = self._link.ask_for_restart()
         return (202, b"{}\n") if reason is None else (409, _error(reason))
+
+    def _mark(self, method: str, query: str) -> tuple[int, bytes]:
+        """Answered once a store has the mark, or is not going to have it soon (202)."""
+        if method != "POST" or self._marking is None:
+            return 405, _error("a mark is noted by POST")
+        try:
+            text = mark_text(parse_qs(query, errors="strict").get("text", [""])[-1])
+        except ValueError as error:
+            return 400, _error(str(error))
+        noted = self._marking.note(text)
+        if noted.fate is Fate.DROPPED:
+            return 503, _error("neither InfluxDB nor the buffer takes it; it is at most in the recordings")
+        told = {"time_ns": noted.time_ns, "text": text, "fate": noted.fate.value}
+        return 202 if noted.fate is Fate.IN_FLIGHT else 200, json.dumps(told).encode() + b"\n"
 
     def _page(self, action: str, selection: Selection) -> tuple[Page, bytes]:
         """On the buffer's thread."""

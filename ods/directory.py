@@ -106,6 +106,20 @@ class DataDirectory:
             os.close(self._lock)
             self._lock = None
 
+    def is_held(self) -> bool:
+        """Whether another process holds the lock: an ODS that runs, starts or stops."""
+        try:
+            lock = os.open(self.path / _LOCK, os.O_RDONLY | os.O_CLOEXEC)
+        except OSError:
+            return False
+        try:
+            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+        finally:
+            os.close(lock)
+        return False
+
     def latest_ns(self) -> int:
         """The last reception time that the run before noted; 0 where it noted none."""
         return self._noted_ns(_CLOCK)

@@ -3,13 +3,13 @@
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from ods.line_protocol import data_lines, log_line
-from ods.protocol import DataPoints, LogMessage, NoRecord, Record
+from ods.line_protocol import MARK_EVENT, data_lines, event_line, log_line
+from ods.protocol import DataPoints, LogMessage, MarkText, NoRecord, Record
 from ods.recording import data_rows, log_row
 
 
 class Encoded(NamedTuple):
-    """What some records look like outside, and how many points they are."""
+    """What some records look like outside, and how many points they are: of marks none, which the ledger knows not."""
 
     lines: bytes
     data_rows: bytes
@@ -33,6 +33,9 @@ def encode(records: Sequence[Record], tag: str, times: Sequence[str]) -> Encoded
             lines.append(log_line(record, tag, times[at]))
             logs.append(log_row(times[at], "log", record.sent))
             points += 1
+        elif isinstance(record, MarkText):
+            lines.append(event_line(MARK_EVENT, record.text, tag, int(times[at])))
+            logs.append(log_row(times[at], MARK_EVENT, record.text))
         elif isinstance(record, NoRecord):
             logs.append(log_row(times[at], record.kind, record.sent))
         at = end

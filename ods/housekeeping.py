@@ -17,6 +17,7 @@ from ods.clock import Clock
 from ods.directory import DataDirectory
 from ods.health_points import HealthPoints
 from ods.ledger import Fate, Ledger
+from ods.marking import Marking
 from ods.pods import Pods
 from ods.progress import Progress
 from ods.reception import Reception
@@ -50,6 +51,7 @@ class Housekeeping:
         directory: DataDirectory,
         health_points: HealthPoints,
         ledger: Ledger,
+        marking: Marking,
         notifier: Notifier,
         pods: Pods,
         progress: Progress,
@@ -67,6 +69,7 @@ class Housekeeping:
         self._directory = directory
         self._health_points = health_points
         self._ledger = ledger
+        self._marking = marking
         self._notifier = notifier
         self._pods = pods
         self._progress = progress
@@ -158,8 +161,11 @@ class Housekeeping:
         _debug_failure(done)
 
     def _note_times(self) -> None:
-        now_ns, oldest_ns = self._clock.now_ns(), self._reception.oldest_ns()
-        settled_ns = self._recovery.limit((now_ns if oldest_ns is None else oldest_ns) - 1)
+        now_ns = self._clock.now_ns()
+        undecided = [
+            time_ns for time_ns in (self._reception.oldest_ns(), self._marking.oldest_ns) if time_ns is not None
+        ]
+        settled_ns = self._recovery.limit(min(undecided, default=now_ns) - 1)
         self._notes.submit(self._directory.note_times, now_ns, settled_ns).rawlink(_debug_failure)
 
 

@@ -14,6 +14,8 @@ from ods.protocol import DataPoints, LogMessage
 LOG_MEASUREMENT = "pod_log"
 EVENT_MEASUREMENT = "ods_event"
 HEALTH_MEASUREMENT = "ods_health"
+#: The event that a mark is, and its kind in a recording.
+MARK_EVENT = "mark"
 
 _TAG = str.maketrans({",": "\\,", "=": "\\=", " ": "\\ "})
 _STRING = str.maketrans({'"': '\\"', "\\": "\\\\"})

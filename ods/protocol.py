@@ -74,7 +74,14 @@ class NoRecord:
     sent: str
 
 
-Record = DataPoints | LogMessage | NoRecord
+@dataclass(frozen=True, slots=True)
+class MarkText:
+    """A mark: no pod sends it, an operator does (`ods mark`)."""
+
+    text: str
+
+
+Record = DataPoints | LogMessage | NoRecord | MarkText
 
 
 @dataclass(slots=True)

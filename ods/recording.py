@@ -1,18 +1,18 @@
 """How a recording is written, and read back: rows of CSV, names of folders and segments. Pure.
 
     recordings/<pod>/<UTC begin>.data.csv   time_ns,name,value    the value as the pod sent it
-    recordings/<pod>/<UTC begin>.log.csv    time_ns,kind,text     kind: log, invalid, torn
+    recordings/<pod>/<UTC begin>.log.csv    time_ns,kind,text     kind: log, invalid, torn, mark
 
-Names hold nothing that a FAT card refuses, and sort by time.
+Names hold nothing that a FAT card refuses, and sort by time. Marks, which concern no pod, are in the folder `ods`.
 """
 
 import calendar
 import re
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from urllib.parse import unquote
 
-from ods.protocol import NAME, NUMBER, DataPoints, LogMessage, log_message
+from ods.protocol import NAME, NUMBER, DataPoints, LogMessage, MarkText, log_message
 
 #: The two kinds of segment, with the first row of each.
 HEADERS = {"data": b"time_ns,name,value\n", "log": b"time_ns,kind,text\n"}
@@ -26,12 +26,14 @@ _TIME = "([0-9]{1,18}|[1-7][0-9]{18})"
 _ROWS = {
     "data": re.compile(rf"^{_TIME},({NAME}),({NUMBER})$", re.MULTILINE),
     "log": re.compile(
-        rf'^{_TIME},(log|invalid|torn),"((?:[^"\x00-\x08\x0a-\x1f\x7f\udc80-\udcff]++|"")*+)"$', re.MULTILINE
+        rf'^{_TIME},(log|invalid|torn|mark),"((?:[^"\x00-\x08\x0a-\x1f\x7f\udc80-\udcff]++|"")*+)"$', re.MULTILINE
     ),
 }
 _SEGMENT = re.compile(
     r"([0-9]{4})([0-9]{2})([0-9]{2})-([0-9]{2})([0-9]{2})([0-9]{2})\.([0-9]{9})\.(data|log)\.csv(?:\.open|\.gz)?\Z"
 )
+#: What becomes a point again, of the rows of a log segment.
+_MADE_OF: dict[str, Callable[[str], LogMessage | MarkText]] = {"log": log_message, "mark": MarkText}
 _NOT_PLAIN = re.compile(rb"[^a-z0-9_.-]|^\.|\.$")
 
 
@@ -59,15 +61,15 @@ def rows_of(kind: str, text: bytes) -> list[Row]:
     return rows
 
 
-def points_of(kind: str, rows: Sequence[Row]) -> tuple[list[DataPoints | LogMessage], list[str]]:
-    """The data points and log messages that these rows were written of, and their times; other rows are none."""
+def points_of(kind: str, rows: Sequence[Row]) -> tuple[list[DataPoints | LogMessage | MarkText], list[str]]:
+    """The data points, log messages and marks that these rows were written of, and their times; other rows are none."""
     if kind == "data":
         if not rows:
             return [], []
         times, names, sent = map(list, zip(*rows, strict=True))
         return [DataPoints(names, sent, [repr(float(number)) for number in sent])], times
-    messages = [(log_message(text), time_ns) for time_ns, of_kind, text in rows if of_kind == "log"]
-    return [message for message, _ in messages], [time_ns for _, time_ns in messages]
+    made = [(_MADE_OF[of_kind](text), time_ns) for time_ns, of_kind, text in rows if of_kind in _MADE_OF]
+    return [record for record, _ in made], [time_ns for _, time_ns in made]
 
 
 def folder_name(pod: str) -> str:

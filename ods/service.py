@@ -31,6 +31,7 @@ from ods.keeper_link import Go, KeeperLink, Restarts
 from ods.latest import LatestValues
 from ods.ledger import Ledger
 from ods.listener import Listener
+from ods.marking import Marking
 from ods.pods import Pods
 from ods.progress import Progress, Watched
 from ods.reception import Reception
@@ -109,6 +110,7 @@ class Service:
             buffer=self._buffer,
             buffer_worker=self._buffer_worker,
             ledger=self._ledger,
+            marking=self._marking,
             link=link,
             backlog_grew=self._backlog_grew,
         )
@@ -134,6 +136,7 @@ class Service:
                 forward=self._batcher.put,
             ),
             ledger=self._ledger,
+            marking=self._marking,
             notifier=self._notifier,
             pods=self._pods,
             progress=self._progress,
@@ -204,6 +207,7 @@ class Service:
             supervisor=self._supervisor,
         )
         self._events = Events(clock=self._clock, forward=self._batcher.put)
+        self._marking = Marking(clock=self._clock, ods=self._ods, forward=self._batcher.put)
         self._reception = Reception(
             pods=self._pods,
             clock=self._clock,

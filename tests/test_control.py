@@ -6,6 +6,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlencode
 
 import gevent
 import pytest
@@ -18,6 +19,7 @@ from ods.directory import DataDirectory
 from ods.errors import BufferUnavailable
 from ods.latest import LatestValues
 from ods.ledger import Fate, Ledger
+from ods.marking import Noted
 from ods.quarantine import Page
 from ods.rows import BadLine
 from ods.web import Web
@@ -209,5 +211,60 @@ def test_the_network_is_given_nothing_of_the_quarantine(web: Web, quarantine: Qu
     """What a pod's network can reach is read-only, and holds no text that anyone wrote."""
     assert natively(ask_on_network, web, "GET", f"/api/quarantine/{action}") == 404
     assert natively(ask_on_network, web, "POST", f"/api/quarantine/{action}") == 405
+    assert natively(ask_on_network, web, "POST", "/api/mark?text=a") == 405
     assert natively(ask_on_network, web, "GET", "/api/status") == 200
     assert quarantine.counts("a") == {"quarantined": 3}
+
+
+# -- Marks ------------------------------------------------------------------------------------------------------------
+
+
+class FakeMarking:
+    """Gives every mark the same fate, and keeps its text."""
+
+    def __init__(self, fate: Fate) -> None:
+        self.fate = fate
+        self.texts: list[str] = []
+
+    def note(self, text: str) -> Noted:
+        self.texts.append(text)
+        return Noted(1_790_000_000_123_456_789, self.fate)
+
+
+def ask_to_mark(fate: Fate, query: str, method: str = "POST") -> tuple[int, dict[str, Any], list[str]]:
+    marking = FakeMarking(fate)
+    control = Control(
+        buffer=None,  # type: ignore[arg-type]
+        buffer_worker=None,  # type: ignore[arg-type]
+        ledger=Ledger(),
+        marking=marking,  # type: ignore[arg-type]
+        backlog_grew=lambda: None,
+    )
+    status, body = control.answer(method, "/api/mark", query)
+    return status, json.loads(body), marking.texts
+
+
+@pytest.mark.parametrize(
+    ("fate", "status"), [(Fate.STORED, 200), (Fate.PENDING, 200), (Fate.QUARANTINED, 200), (Fate.IN_FLIGHT, 202)]
+)
+def test_a_mark_is_answered_with_its_time_and_its_fate(fate: Fate, status: int) -> None:
+    told = {"time_ns": 1_790_000_000_123_456_789, "text": "a & b, ü", "fate": fate.value}
+    assert ask_to_mark(fate, urlencode({"text": " a & b, ü "})) == (status, told, ["a & b, ü"])
+
+
+def test_a_mark_that_no_store_takes_is_told_to_be_lost() -> None:
+    status, told, _ = ask_to_mark(Fate.DROPPED, "text=a")
+    assert status == 503
+    assert "neither" in told["error"]
+
+
+@pytest.mark.parametrize("query", ["", "text=", "text=%0a", "text=a%0ab", "text=%ff", "other=a", "text=" + "a" * 513])
+def test_what_is_no_text_is_not_noted(query: str) -> None:
+    status, told, noted = ask_to_mark(Fate.STORED, query)
+    assert (status, noted) == (400, [])
+    assert told["error"]
+
+
+def test_to_look_notes_nothing() -> None:
+    status, _, noted = ask_to_mark(Fate.STORED, "text=a", method="GET")
+    assert (status, noted) == (405, [])

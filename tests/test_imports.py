@@ -34,9 +34,9 @@ LAYERS = {
     "sensors": {"sensors"},
     "intake": {
         *("encoder", "pods", "chunk", "batch", "events", "health_points", "admission", "intake", "latest", "refusals"),
-        *("batcher", "places", "repeating"),
+        *("batcher", "places", "repeating", "marking"),
     },
-    "recorder": {"recorder", "segments", "left_segments", "playback"},
+    "recorder": {"recorder", "segments", "left_segments", "playback", "marks"},
     "after the run": {"selection", "recorded"},
     "influx": {"influx", "influx_answers", "influx_http"},
     "buffer": {
@@ -73,7 +73,7 @@ LAYERS = {
         "quarantine_access",
         "status_source",
         "commands",
-        *(f"commands.{name}" for name in ("quarantine", "restart", "serve", "simulate", "worker")),
+        *(f"commands.{name}" for name in ("mark", "quarantine", "restart", "serve", "simulate", "worker")),
         *(f"commands.{name}" for name in ("status", "status_output", "status_watch")),
     },
 }

@@ -3,6 +3,7 @@
 import csv
 import io
 import re
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from urllib.parse import unquote
 
@@ -13,9 +14,10 @@ from hypothesis import strategies as st
 from ods.encoder import encode
 from ods.errors import SettingsError
 from ods.options import parse
-from ods.protocol import DataPoints, Decoder, NameBook, NoRecord, Record, readable
+from ods.protocol import DataPoints, Decoder, MarkText, NameBook, NoRecord, Record, readable
 from ods.recording import (
     HEADERS,
+    Row,
     data_rows,
     folder_name,
     log_row,
@@ -146,7 +148,7 @@ texts = st.one_of(
 
 
 @CHECKED
-@given(st.lists(st.tuples(TIMES_NS.map(str), st.sampled_from(["log", "invalid", "torn"]), texts), max_size=8))
+@given(st.lists(st.tuples(TIMES_NS.map(str), st.sampled_from(["log", "invalid", "torn", "mark"]), texts), max_size=8))
 def test_log_rows_keep_the_text(rows: list[tuple[str, str, str]]) -> None:
     written = "".join([log_row(*row) for row in rows])
     assert read(written) == [list(row) for row in rows]
@@ -187,6 +189,22 @@ def test_what_a_stream_left_in_the_recordings_makes_the_same_points_again(stream
 
 def _time(line: bytes) -> int:
     return int(line.rpartition(b" ")[2])
+
+
+@CHECKED
+@given(texts)
+def test_the_row_of_a_mark_makes_the_same_event_again_which_the_ledger_does_not_count(text: str) -> None:
+    once = encode([MarkText(text)], ",pod=ods", ["7"])
+    again = encode(*points_of_log(rows_of("log", once.log_rows)))
+    assert again == once
+    assert (once.points, once.log_rows.count(b"\n")) == (0, 1)
+    assert once.lines.startswith(b"ods_event,event=mark,pod=ods detail=")
+
+
+def points_of_log(rows: list[Row]) -> tuple[Sequence[Record], str, list[str]]:
+    """What `encode` is given."""
+    records, times = points_of("log", rows)
+    return records, ",pod=ods", times
 
 
 def test_a_row_that_was_no_record_makes_no_point() -> None:
