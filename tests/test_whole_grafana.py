@@ -24,6 +24,7 @@ pytestmark = pytest.mark.timeout(180, method="signal")
 PODS_CHOSEN = (["10.0.0.1"], ["127.0.1.1", "pod.a+b"], [ALL])
 NAMES_CHOSEN = (["velocity_x"], ["velocity_x", "brake_temperature_1"], [ALL])
 INTERVALS = ("100ms", "2s")
+MARK = "pressure test 3"
 
 #: Of a simulated pod's names these are in no panel of its run: they are among its values.
 NOT_IN_THE_RUN = {"brakes_engaged", "loop_count"}
@@ -41,6 +42,7 @@ def run(needs_influx: None, tmp_path_factory: pytest.TempPathFactory) -> Iterato
         influx.start()
         ods.start()
         with Tee(ods.port) as tee:
+            ods.command("mark", *MARK.split())
             play(influx, ods, tee.port, folder)
             run = Run(influx=influx, ods=ods, sent=tee.sent())
         ods.wait_until_settled()
@@ -192,6 +194,19 @@ def test_a_run_is_told_by_its_dashboard(run: Run) -> None:
     said = words_in(run.sent["127.0.1.2"])
     assert [row[log.columns.index("message")] for row in log.rows] == said[::-1]
     assert "standstill, closing telemetry" in said
+
+
+@pytest.mark.parametrize("path", DASHBOARDS, ids=lambda path: path.stem)
+def test_a_mark_is_shown_by_every_dashboard_once_whatever_pod_is_chosen(run: Run, path: Path) -> None:
+    """By an annotation of its own, in a colour of its own: among the connections of many pods nobody would see it."""
+    found = {
+        query.place: [
+            row for series in check(run, query, {"pod": ["10.0.0.1"], "name": [ALL]}, "") for row in series.rows
+        ]
+        for query in queries(path)
+        if query.result_format == "annotation"
+    }
+    assert [place for place, rows in found.items() for row in rows if MARK in row] == ["Marks"]
 
 
 def test_series_are_told_apart_by_their_aliases(run: Run) -> None:
