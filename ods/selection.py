@@ -24,8 +24,8 @@ REMEMBERED_NAMES = 65_536
 
 #: What `--from` and `--to` understand, for the help of a command.
 WHEN_HELP = """WHEN is a date, with a time or without (2026-09-21, 2026-09-21T14:13:20.5, 20260921-141320), of UTC
-unless a zone follows (Z, +02:00), nanoseconds since 1970, so long ago (-10m, -2h), or a mark (mark:TEXT, the last one of
-just that text, or mark:#3, by its number in `ods mark --list`).
+unless a zone follows (Z, +02:00), nanoseconds since 1970, so long ago (-10m, -2h), or a mark (mark:TEXT, the last one
+of just that text, or mark:#3, by its number in `ods mark --list`).
 """
 
 _DATE = re.compile(
