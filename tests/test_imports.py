@@ -66,6 +66,7 @@ LAYERS = {
     "simulator": {
         "simulator",
         *(f"simulator.{name}" for name in ("fleet", "pod", "records", "replies", "run_profile", "summary")),
+        *(f"simulator.{name}" for name in ("faults", "odd_lines", "troubled")),
     },
     "commands": {
         "__main__",

@@ -1,7 +1,8 @@
 """`ods simulate`: pods for trying things, when no pod is at hand.
 
 It sends what pods send, checks what ODS answers, and says at its end whether every line was acknowledged: exit
-status 0 when it was, 1 when not, 2 for a bad option. The summary goes to stdout, everything else to stderr.
+status 0 when it was, 1 when not, 2 for a bad option. The summary goes to stdout, everything else to stderr. Faults are
+played by pods of their own, beside those of the run, which must not suffer.
 """
 
 from __future__ import annotations
@@ -13,20 +14,35 @@ import math
 import os
 import sys
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from functools import partial
 from typing import NoReturn
 
-from ods.simulator.fleet import can_choose_sources, endpoints_of_pods, play_all, resolve
+from ods.simulator.faults import FAULTS, Origin
+from ods.simulator.fleet import Playable, can_choose_sources, endpoints_of_pods, play_all, resolve
 from ods.simulator.pod import Endpoint, Pacing, PodReport, SimulatedPod
 from ods.simulator.records import RunPlan, records_of_pod
 from ods.simulator.summary import summary_lines, troubles
+from ods.simulator.troubled import TroubledPod
 
 #: A real pod sends its records in bursts of tens.
 DEFAULT_BURST = 20
-_EXAMPLE = """\
-example: four pods for ten seconds, each sending a thousand records a second
-
+#: How often a fault is played. Seconds.
+FAULT_EVERY_SECONDS = 5.0
+ALL = "all"
+_KINDS = "\n".join(f"  {name:<16} {fault.meaning}" for name, fault in FAULTS.items())
+_EXAMPLES = f"""\
+examples:
   ods simulate --pods 4 --rate 1000 --seconds 10
+  ods simulate --fault unplug --fault bad-lines --seconds 30
+  ods simulate --fault all --fault-every 10 --seconds 60
+
+Each --fault is played by a pod of its own, at the addresses that follow those of the others. Real pods never connect
+again; one with a fault does, as if it had got a new run. The kinds:
+
+{_KINDS}
+
+exit status: 0 every line was answered as it must be, 1 not so, 2 wrong usage
 """
 
 
@@ -58,7 +74,7 @@ def _parse(argv: Sequence[str]) -> argparse.Namespace:
     parser = _OneLineParser(
         prog="ods simulate",
         description="Plays a run of a hyperloop pod to ODS: boot, ready, pushing, coasting, braking.",
-        epilog=_EXAMPLE,
+        epilog=_EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
@@ -84,9 +100,21 @@ def _parse(argv: Sequence[str]) -> argparse.Namespace:
         metavar="ADDRESS",
         help="the first pod's own address, counted up for the others; Linux only (default %(default)s)",
     )
+    add(
+        "--fault", action="append", default=[], choices=(*FAULTS, ALL), metavar="KIND", help="play this too (see below)"
+    )
+    add(
+        "--fault-every",
+        type=_seconds,
+        default=FAULT_EVERY_SECONDS,
+        metavar="S",
+        help="from the begin of a fault to the next of its kind (default %(default)g)",
+    )
     options = parser.parse_args(argv)
-    if not _is_loopback(int(options.first_address) + options.pods - 1):
-        parser.error(f"argument --pods: {options.pods} addresses from {options.first_address} leave 127.0.0.0/8")
+    options.fault = list(FAULTS) if ALL in options.fault else list(dict.fromkeys(options.fault))
+    addresses = options.pods + len(options.fault)
+    if not _is_loopback(int(options.first_address) + addresses - 1):
+        parser.error(f"argument --pods: {addresses} addresses from {options.first_address} leave 127.0.0.0/8")
     return options
 
 
@@ -144,15 +172,34 @@ def _introduce(options: argparse.Namespace, endpoint: Endpoint) -> None:
     pods = "1 pod sends" if options.pods == 1 else f"{options.pods} pods send"
     rate = f"{options.rate:g} records a second each" if options.rate else "as fast as possible"
     _say(f"{pods} to {options.host}:{options.port}, {rate}, for {options.seconds:g} s")
+    if options.fault:
+        _say(f"beside them, every {options.fault_every:g} s: {', '.join(options.fault)}")
     if not can_choose_sources(endpoint):
         _say("pods have no addresses of their own (only on Linux, to a loopback address): ODS sees them as one pod")
 
 
-def _pods(options: argparse.Namespace, endpoint: Endpoint) -> list[SimulatedPod]:
+def _pods(options: argparse.Namespace, endpoint: Endpoint) -> list[Playable]:
+    count = options.pods + len(options.fault)
+    endpoints = list(endpoints_of_pods(endpoint, pods=count, first_address=options.first_address))
+    return [*_sound_pods(options, endpoints[: options.pods]), *_troubled_pods(options, endpoints[options.pods :])]
+
+
+def _troubled_pods(options: argparse.Namespace, endpoints: Sequence[Endpoint]) -> Iterator[TroubledPod]:
+    for kind, endpoint in zip(options.fault, endpoints, strict=True):
+        name = f"{endpoint.source} ({kind})" if endpoint.source else kind
+        origin = Origin(name=name, endpoint=endpoint, is_reading_replies=not options.ignore_replies, seed=options.seed)
+        yield TroubledPod(
+            name=name,
+            episode=partial(FAULTS[kind].episode, origin),
+            every_seconds=options.fault_every,
+            seconds=options.seconds,
+        )
+
+
+def _sound_pods(options: argparse.Namespace, endpoints: Sequence[Endpoint]) -> list[SimulatedPod]:
     target = f"{options.host}:{options.port}"
     plan = RunPlan(target=target, rate=options.rate, seconds=options.seconds, seed=options.seed)
     pacing = Pacing(rate=options.rate, seconds=options.seconds, burst=options.burst)
-    endpoints = endpoints_of_pods(endpoint, pods=options.pods, first_address=options.first_address)
     return [
         SimulatedPod(
             name=own.source or f"pod {index + 1}",

@@ -8,8 +8,20 @@ import socket
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from typing import Protocol
 
-from ods.simulator.pod import Endpoint, PodReport, SimulatedPod
+from ods.simulator.pod import Endpoint, PodReport
+
+
+class Playable(Protocol):
+    """A pod of a simulation."""
+
+    def stop(self) -> None:
+        """Send no more; `play` then ends."""
+
+    async def play(self) -> PodReport:
+        """Play to the end, once."""
+
 
 #: Told about each pod as it ends.
 Announce = Callable[[PodReport], None]
@@ -35,7 +47,7 @@ def endpoints_of_pods(endpoint: Endpoint, *, pods: int, first_address: ipaddress
         yield replace(endpoint, source=source)
 
 
-async def play_all(pods: Sequence[SimulatedPod], announce: Announce) -> list[PodReport]:
+async def play_all(pods: Sequence[Playable], announce: Announce) -> list[PodReport]:
     """Play all pods to their end. Being cancelled (Ctrl-C) stops them early, with their reports."""
     tasks = [asyncio.create_task(_play(pod, announce)) for pod in pods]
     try:
@@ -47,7 +59,7 @@ async def play_all(pods: Sequence[SimulatedPod], announce: Announce) -> list[Pod
     return [task.result() for task in tasks]
 
 
-async def _play(pod: SimulatedPod, announce: Announce) -> PodReport:
+async def _play(pod: Playable, announce: Announce) -> PodReport:
     report = await pod.play()
     announce(report)
     return report

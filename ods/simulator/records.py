@@ -47,7 +47,20 @@ class LogMessage:
         return f"POD1{f'[{self.level}]':<8}{self.text}".encode()
 
 
-Record = DataPoint | LogMessage
+@dataclass(frozen=True, slots=True)
+class OddLine:
+    """A line, with its newline, that is not what pods should send; the reply to it, and what ODS is to count in it."""
+
+    wire: bytes
+    reply: bytes
+    data_points: int = 0
+    log_messages: int = 0
+    invalid: int = 0
+
+
+Record = DataPoint | LogMessage | OddLine
+#: What gets a reply of its own.
+Line = DataPoint | OddLine
 
 
 @dataclass(frozen=True, kw_only=True)

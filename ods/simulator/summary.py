@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from functools import reduce
 from operator import add
 
@@ -36,26 +37,22 @@ def summary_lines(reports: Sequence[PodReport], *, elapsed_seconds: float) -> It
 
 def total_of(reports: Sequence[PodReport]) -> PodReport:
     """All pods as if they were one."""
-    read = [report.replies for report in reports if report.replies is not None]
-    return PodReport(
-        name=f"total of {len(reports)} pod{'s' if len(reports) != 1 else ''}",
-        data_points=sum(report.data_points for report in reports),
-        log_messages=sum(report.log_messages for report in reports),
-        longest_send_seconds=max((report.longest_send_seconds for report in reports), default=0.0),
-        replies=reduce(add, read) if read else None,
-    )
+    nothing = PodReport(name=f"total of {len(reports)} pod{'s' if len(reports) != 1 else ''}")
+    return replace(reduce(add, reports, nothing), failure="", first_wrong="")
 
 
 def _account(report: PodReport) -> str:
     records = report.data_points + report.log_messages
     sent = f"sent {records} records ({report.data_points} data points, {report.log_messages} log messages)"
-    return f"{sent}, {_answers(report.replies)}, longest send {report.longest_send_seconds:.3f} s"
+    bad = f", {report.invalid} invalid, {report.torn} torn" if report.invalid or report.torn else ""
+    return f"{sent}{bad}, {_answers(report.replies)}, longest send {report.longest_send_seconds:.3f} s"
 
 
 def _answers(replies: ReplyCounts | None) -> str:
     if replies is None:
         return "replies not read"
+    rejected = f"told to be bad {replies.rejected}, " if replies.rejected else ""
     return (
-        f"acknowledged {replies.acknowledged}, refused {replies.refused}, "
+        f"acknowledged {replies.acknowledged}, {rejected}refused {replies.refused}, "
         f"wrong {replies.wrong}, unanswered {replies.unanswered}"
     )
