@@ -4,6 +4,7 @@ A mark is in the recordings before it is in a store, and is answered once a stor
 ODS's own events, so the ledger does not count it.
 """
 
+import logging
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -16,6 +17,8 @@ from ods.encoder import encode
 from ods.ledger import Fate
 from ods.pods import Pod
 from ods.protocol import MarkText
+
+log = logging.getLogger(__name__)
 
 #: How long an answer may take; a mark that has no fate by then is on its way still. Seconds.
 PATIENCE_SECONDS = 4.0
@@ -45,6 +48,7 @@ class Marking:
 
     def note(self, text: str) -> Noted:
         """Note this moment; waits until a store has it, for a moment at most. `text` is as `ods.marks` has it."""
+        log.info("mark: %r", text)
         chunk = self._chunk(text)
         settled = AsyncResult()
         chunk.on_settled = lambda: settled.set(self._in_flight.pop(chunk.first_ns, None))

@@ -1,14 +1,21 @@
 """The whole program: what an operator marks is in InfluxDB and the recordings, whatever becomes of either or ODS."""
 
 import json
+import os
 import secrets
+import signal
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
+import pytest
 from harness.influx_server import InfluxServer
-from harness.ods_process import OdsProcess, StartOds, run_command
+from harness.ods_process import REPOSITORY, OdsProcess, StartOds, run_command
 from harness.pod_client import PodClient
 from harness.wait import wait_until
+
+only_with_keeper = pytest.mark.skipif(sys.platform != "linux", reason="the keeper needs Linux")
 
 TEXTS = ["pressure test 3", 'brakes: "soft", a=b \\ ü', "ü" * 256]
 
@@ -100,3 +107,46 @@ def test_where_no_store_takes_a_mark_it_is_in_the_recordings_and_the_command_say
     assert (told.returncode, told.stdout) == (1, "")
     assert "neither InfluxDB nor the buffer" in told.stderr
     assert [one["text"] for one in listed(ods)] == [text]
+
+
+@only_with_keeper
+def test_a_mark_while_the_worker_is_gone_is_noted_by_the_next_one(influx: InfluxServer, start_ods: StartOds) -> None:
+    """Who has just seen something must not be told to try again."""
+    ods = start_ods(influx, has_keeper=True)
+    told = [mark(ods, "before")]
+    worker = ods.worker_id
+    assert worker is not None
+    os.kill(worker, signal.SIGKILL)
+    told.append(mark(ods, "at once"))
+    assert listed(ods) == told
+    wait_until(lambda: len(marked(influx, ods.database)) == 2, timeout_seconds=30, what="both marks are in InfluxDB")
+    assert marked(influx, ods.database) == [(one["time_ns"], one["text"]) for one in told]
+
+
+def test_a_reader_that_has_enough_is_no_failure_and_a_full_disk_is_one_line(tmp_path: Path) -> None:
+    folder = tmp_path / "recordings" / "ods"
+    folder.mkdir(parents=True)
+    rows = "".join(f'{1_790_000_000_000_000_000 + number},mark,"{"x" * 500}"\n' for number in range(1000))
+    (folder / "20260921-141320.000000000.log.csv.open").write_text(f"time_ns,kind,text\n{rows}")
+    command = f"{sys.executable} -m ods mark --list --directory {tmp_path}"
+    done = in_a_shell(f"set -o pipefail; {command} | head -1")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.startswith("#1    2026-09-21T14:13:20.000000000Z  xxx")
+    full = in_a_shell(f"{command} > /dev/full")
+    assert (full.returncode, len(full.stderr.splitlines())) == (3, 1)
+
+
+def in_a_shell(line: str) -> "subprocess.CompletedProcess[str]":
+    return subprocess.run(["bash", "-c", line], cwd=REPOSITORY, capture_output=True, text=True, timeout=60, check=False)
+
+
+@pytest.mark.parametrize("words", [[], ["--list", "text"], ["a\nb"], ["x" * 513], ["--nonsense"]])
+def test_a_wrong_command_line_ends_with_status_2_and_no_traceback(words: list[str], tmp_path: Path) -> None:
+    done = run_command("mark", *words, home=tmp_path)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "ods mark: error: " in done.stderr and "Traceback" not in done.stderr
+
+
+def test_where_there_is_no_mark_a_list_says_so(tmp_path: Path) -> None:
+    done = run_command("mark", "--list", "--directory", str(tmp_path), home=tmp_path)
+    assert (done.returncode, done.stdout, len(done.stderr.splitlines())) == (1, "", 1)

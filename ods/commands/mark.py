@@ -92,8 +92,16 @@ def _ask(directory: DataDirectory, path: str) -> tuple[int, bytes]:
             if not directory.is_held() or time.monotonic() >= deadline:
                 raise Unreachable(f"no ODS runs in {directory.path}; nothing was noted") from error
         except (OSError, http.client.HTTPException) as error:
-            raise Unreachable(f"the ODS of {directory.path} does not answer: {error}; see --list") from error
+            raise Unreachable(f"the ODS of {directory.path} does not answer: {_reason(error)}") from error
         time.sleep(POLL_SECONDS)
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, PermissionError):
+        return "it belongs to another user; ask as that user, or as root"
+    if isinstance(error, TimeoutError):
+        return "not in time; --list tells whether it noted the mark"
+    return getattr(error, "strerror", None) or str(error) or type(error).__name__
 
 
 def _list(directory: DataDirectory, *, is_json: bool) -> int:
