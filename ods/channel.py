@@ -1,16 +1,20 @@
-"""What the keeper and its worker say to each other: small messages, and open files with them, over a pair of sockets.
+"""What the keeper says with its worker and its zygote: small messages, with open files, over a pair of sockets.
 
-A message is one packet (AF_UNIX, SOCK_SEQPACKET) with one JSON object; files travel beside it (SCM_RIGHTS). Keeper and
-worker may be of different versions for a moment, so what a message holds besides what is looked for is passed over.
+A message is one packet (AF_UNIX, SOCK_SEQPACKET) with one JSON object; files travel beside it (SCM_RIGHTS). The ends
+may be of different versions for a while, so what a message holds besides what is looked for is passed over.
 
+    keeper -> zygote  {"do": "fork"}             have a worker forked; with its end of its own channel
+    zygote -> keeper  {"say": "ready", ...}      what can be told before it touches anything: workers can be forked
+                      {"say": "forked", ...}     there is a worker
+                      {"say": "not forked", ...} there is none, and why
     keeper -> worker  {"do": "go", ...}          begin; with the lock on the data directory and the log's file
                       {"do": "connection", ...}  take this connection; with its socket and its tape
                       {"do": "all"}              those were the connections that stood already
                       {"do": "hand over"}        settle what was read, and end; the pods stay
                       {"do": "stop"}             end in good order, and ODS with it
                       {"do": "refused", ...}     the restart that was asked for is not done, and why
-    worker -> keeper  {"say": "ready", ...}      what can be told before it touches anything: it can be given its go
-                      {"say": "serving"}         it has started
+                      {"do": "accepted"}         the trial of this version is over
+    worker -> keeper  {"say": "serving"}         it has started
                       {"say": "beat"}            its hub turns
                       {"say": "entered", ...}    a new connection is known, and its begin told of
                       {"say": "closed", ...}     a connection has ended, and nothing of it is in flight
@@ -19,6 +23,7 @@ worker may be of different versions for a moment, so what a message holds beside
 Promises never to wait, at either end: what cannot be sent now is kept and sent later, in order.
 """
 
+import _socket
 import array
 import errno
 import json
@@ -44,7 +49,7 @@ class ChannelClosed(Exception):
 class Channel:
     """One end of it."""
 
-    def __init__(self, sock: socket.socket) -> None:
+    def __init__(self, sock: _socket.socket) -> None:
         sock.setblocking(False)
         self._socket = sock
         self._unsent: deque[tuple[bytes, tuple[int, ...]]] = deque()

@@ -75,7 +75,9 @@ class Control:
             return 503, _error(error.reason)
 
     def _restart(self, method: str) -> tuple[int, bytes]:
-        """Answered when another worker is about to take over, or is not going to."""
+        """Answered when another worker is about to take over, or is not going to; GET: whether one is on trial."""
+        if method == "GET":
+            return 200, json.dumps({"is_on_trial": self._link is not None and self._link.is_on_trial}).encode() + b"\n"
         if method != "POST":
             return 405, _error("restart is asked for by POST")
         if self._link is None:

@@ -49,10 +49,10 @@ def check(given: str | None) -> tuple[str, int]:
     return name, int(count or 1)
 
 
-def for_worker(environment: Mapping[str, str], *, is_first: bool) -> dict[str, str]:
-    """The environment of a worker: what armed the first one must not end every one that follows it."""
-    is_for_all = is_first or environment.get(VARIABLE, "").startswith("@")
-    return {name: value for name, value in environment.items() if is_for_all or name != VARIABLE}
+def of_worker(environment: Mapping[str, str], *, is_first: bool) -> str | None:
+    """What arms a worker: what armed the first one must not end every one that follows it."""
+    given = environment.get(VARIABLE, "")
+    return given if is_first or given.startswith("@") else None
 
 
 def _taken(file: Path) -> str | None:

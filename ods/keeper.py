@@ -3,24 +3,25 @@
 A pod never reconnects: when its connection breaks, it brakes and ends its run. So this process accepts the pods, keeps
 a duplicate of each connection, from which it never reads, and hands it to the worker (`ods.commands.worker`), which is
 all the rest of ODS. Whatever becomes of the worker, the connections stand and the kernel goes on receiving; another
-worker is started, and handed all of them.
+worker is forked, from the zygote (`ods.zygote`), and handed all of them.
 
 It does nothing that could fail or wait: no gevent, no thread, no data, no disk, no InfluxDB. One loop over a few files:
 
     the port        a pod connects: accept, hold, hand on
-    the channel     the worker lives (a beat each 0.25 s), or tells of connections that have ended
-    the worker      has died: say why, start another, at once or after a pause that grows while they die at once
+    the channels    the worker lives (a beat each 0.25 s), or tells of connections that have ended; the zygote is ready,
+                    or has forked a worker, which is given its go
+    the worker      has died: say why, have another forked, at once or after a pause that grows while they die at once
+    the zygote      has died: start another, from the code and the configuration as they are now
     signals         SIGTERM, SIGINT: let the worker end in good order, and end with its status
-                    SIGHUP: start a second worker from the code and the configuration as they are now; when it is ready
-                    let the first one settle what it holds and end, then hand everything over. A second one that does
-                    not become ready is ended, and the first goes on
+                    SIGHUP: start a second zygote from the code and the configuration as they are now; when it is ready
+                    let the worker settle what it holds and end, and have the next one forked from it. One that does not
+                    become ready is ended, and one whose worker fails in its trial (`ods.trial`) gives way to the former
     time            a worker that does not beat stands still: it is killed. One that cannot die (it waits for a disk) is
                     waited for, for it holds the buffer
 
 When the keeper itself dies, the worker sees the end of the channel, stores what it has read and ends.
 """
 
-import errno
 import logging
 import os
 import resource
@@ -32,36 +33,37 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 
+from ods.acceptance import Acceptance
+from ods.backoff import Backoff
 from ods.channel import ChannelClosed, Message
+from ods.child_process import ChildProcess
 from ods.directory import DataDirectory
-from ods.failpoints import for_worker
 from ods.held import Held
-from ods.restarts import Restarts
+from ods.restarts import ASKED_FOR, FAILED, Restarts
 from ods.settings import Settings
+from ods.trial import Trial
 from ods.worker_process import Stage, WorkerProcess
+from ods.zygote_process import ZygoteProcess, adopt_workers
 
 log = logging.getLogger(__name__)
 
-#: A worker whose hub has not beaten for so long stands still. Seconds.
+#: A worker whose hub has not beaten for so long stands still; so does a zygote that takes so long to fork. Seconds.
 STILL_SECONDS = 3.0
-#: How long a worker may take to become ready: at a start, where the time doubles each time that it was too short, up to
-#: the longest (a slow board, a cold disk), and at an upgrade, while another serves. Seconds.
+#: How long a zygote may take to become ready: at a start, where the time doubles each time that it was too short, up to
+#: the longest (a slow board, a cold disk), and at an upgrade. Seconds.
 START_SECONDS, LONGEST_START_SECONDS, UPGRADE_SECONDS = 4.0, 64.0, 10.0
 #: How long a worker may take to end in good order. Seconds.
 END_SECONDS = 5.0
 #: The pause before a worker that follows one that lived for less than a second; it doubles up to the largest, which is
 #: small while a pod is connected, whose sends wait. Seconds.
 SHORT_LIFE_SECONDS, FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS, PAUSE_WITH_PODS_SECONDS = 1.0, 0.1, 2.0, 0.2
+#: The pause before another zygote while a worker serves, and the largest. Seconds.
+ZYGOTE_PAUSE_SECONDS, LONGEST_ZYGOTE_PAUSE_SECONDS = 0.5, 60.0
 #: When it is said that a worker which was killed cannot die yet. Seconds.
 STUCK_SECONDS = 1.0
-#: So many pods are accepted before anything else is looked at; and the pause after a failure to accept one. Seconds.
-ACCEPTED_AT_ONCE, ACCEPT_PAUSE_SECONDS = 100, 0.1
 #: How long the loop waits at most while nothing is due, and while something is. If it took much longer, the keeper
-#: stood still itself, and cannot tell how long the worker has. Seconds.
+#: stood still itself, and cannot tell how long the others have. Seconds.
 IDLE_SECONDS, BUSY_SECONDS, LATE_SECONDS = 0.5, 0.02, 1.5
-
-#: The cause of a restart that is none of a death.
-ASKED_FOR = "restart asked for"
 
 _SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
@@ -84,16 +86,20 @@ class Keeper:
         self._listening = listening
         self._directory = directory
         self._held = Held(tapes=resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 4)
+        self._acceptance = Acceptance(listening, self._held)
         self._restarts = Restarts()
-        #: The worker that serves, or is to; and the one that is to follow it in an upgrade.
         self._worker: WorkerProcess | None = None
-        self._next: WorkerProcess | None = None
+        #: What the worker is forked from; what the next one is, in an upgrade; and what is left of the version before.
+        self._zygote: ZygoteProcess | None = None
+        self._next: ZygoteProcess | None = None
+        self._trial: Trial | None = None
+        #: What is not needed any more, and has been killed.
+        self._leaving: list[ChildProcess] = []
         self._has_started = False
-        self._start_at = 0.0
-        self._pause_seconds = 0.0
+        self._is_upgrade_wanted = False
+        self._pause = Backoff(FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS)
+        self._zygote_pause = Backoff(ZYGOTE_PAUSE_SECONDS, LONGEST_ZYGOTE_PAUSE_SECONDS)
         self._start_seconds = START_SECONDS
-        self._accept_at = 0.0
-        self._is_accept_failure_said = False
         #: When what was begun (a hand-over, the end) must be over.
         self._deadline = float("inf")
         self._is_ending = False
@@ -103,6 +109,7 @@ class Keeper:
 
     def run(self) -> int:
         """Keep. Returns the exit status."""
+        adopt_workers()
         for end in (self._signals, self._signalled):
             end.setblocking(False)
         signal.set_wakeup_fd(self._signalled.fileno(), warn_on_full_buffer=False)
@@ -120,155 +127,127 @@ class Keeper:
 
     # -- The loop
 
-    def _workers(self) -> list[WorkerProcess]:
-        return [worker for worker in (self._worker, self._next) if worker is not None]
+    def _zygotes(self) -> list[ZygoteProcess]:
+        former = None if self._trial is None else self._trial.former
+        return [zygote for zygote in (self._zygote, self._next, former) if zygote is not None]
 
     def _wait(self) -> None:
         """Wait until something happens, and see to it."""
-        poll, actions = select.poll(), dict[int, Callable[[], None]]()
+        poll, actions = select.poll(), dict[int, Callable[[], object]]()
 
-        def watch(file: int, action: Callable[[], None], events: int = select.POLLIN) -> None:
+        def watch(file: int, action: Callable[[], object], events: int = select.POLLIN) -> None:
             poll.register(file, events)
             actions[file] = action
 
+        def watch_child(child: ChildProcess, heed: Callable[[Message], None], bury: Callable[[], None]) -> None:
+            events = select.POLLIN | select.POLLOUT if child.channel.has_unsent else select.POLLIN
+            if child.is_open:
+                watch(child.channel.fileno(), partial(self._hear, child, heed), events)
+            watch(child.pidfd, bury)
+
         watch(self._signals.fileno(), self._take_signals)
-        for worker in self._workers():
-            events = select.POLLIN | select.POLLOUT if worker.channel.has_unsent else select.POLLIN
-            if worker.is_open:
-                watch(worker.channel.fileno(), partial(self._hear, worker), events)
-            watch(worker.pidfd, partial(self._bury, worker))
-        if time.monotonic() >= self._accept_at and not self._is_ending:
-            watch(self._listening.fileno(), self._accept)
-        is_busy = self._worker is None or self._deadline != float("inf")
+        if self._worker is not None:
+            worker = self._worker
+            watch_child(worker, partial(self._heed, worker), partial(self._bury, worker))
+        for zygote in self._zygotes():
+            watch_child(zygote, partial(self._heed_zygote, zygote), partial(self._bury_zygote, zygote))
+        for child in self._leaving:
+            watch(child.pidfd, partial(self._let_go, child))
+        if self._acceptance.is_due(time.monotonic()) and not self._is_ending:
+            watch(self._acceptance.fileno(), self._accept)
+        is_busy = self._worker is None or self._deadline != float("inf") or self._trial is not None
         for file, _ in poll.poll((BUSY_SECONDS if is_busy else IDLE_SECONDS) * 1000):
             actions[file]()
 
     def _forgive(self, now: float) -> None:
-        for worker in self._workers():
-            worker.beat_at = worker.began_at = now
+        for child in [*self._zygotes(), *([] if self._worker is None else [self._worker])]:
+            child.heard_at = child.began_at = now
 
     def _look_at_time(self, now: float) -> None:
-        for worker in self._workers():
-            self._look_at(worker, now)
-        if now >= self._deadline and self._worker is not None:
-            self._worker.kill("did not end in time")
-        if self._worker is None and now >= self._start_at:
+        for zygote in self._zygotes():
+            self._look_at_zygote(zygote, now)
+        if self._worker is not None:
+            self._look_at_worker(self._worker, now)
+        if self._is_ending:
+            return
+        if self._next is not None and self._next.is_ready and not (self._zygote and self._zygote.is_asked):
+            self._exchange()
+        if self._zygote is None and now >= self._zygote_pause.until:
+            self._start_zygote()
+        if self._worker is None and now >= self._pause.until:
             self._start()
 
-    def _look_at(self, worker: WorkerProcess, now: float) -> None:
+    def _look_at_worker(self, worker: WorkerProcess, now: float) -> None:
         if worker.killed_at is not None:
             if now - worker.killed_at > STUCK_SECONDS and not worker.is_stuck_said:
                 worker.is_stuck_said = True
                 log.error("worker %d was killed and cannot die yet: look after the disk", worker.process_id)
-        elif worker.stage is not Stage.STARTING:
-            if now - worker.beat_at > STILL_SECONDS:
-                worker.kill(f"stood still for {STILL_SECONDS:g} s")
-        elif now - worker.began_at > (UPGRADE_SECONDS if worker is self._next else self._start_seconds):
-            if worker is self._worker:
-                self._start_seconds = min(2 * self._start_seconds, LONGEST_START_SECONDS)
-            worker.kill("did not become ready in time")
+        elif now >= self._deadline:
+            worker.kill("did not end in time")
+        elif now - worker.heard_at > STILL_SECONDS:
+            worker.kill(f"stood still for {STILL_SECONDS:g} s")
+        elif self._trial is not None and worker.is_on_trial and now >= self._trial.ends_at:
+            self._end_trial(self._trial, worker)
 
-    # -- Pods
+    def _look_at_zygote(self, zygote: ZygoteProcess, now: float) -> None:
+        limit = STILL_SECONDS if zygote.is_ready else self._start_seconds
+        if zygote is self._next:
+            limit = UPGRADE_SECONDS
+        if zygote.killed_at is not None or now - zygote.began_at <= limit or (zygote.is_ready and not zygote.is_asked):
+            return
+        if not zygote.is_ready and zygote is self._zygote:
+            self._start_seconds = min(2 * self._start_seconds, LONGEST_START_SECONDS)
+        zygote.kill("did not fork in time" if zygote.is_ready else "did not become ready in time")
 
     def _accept(self) -> None:
-        for _ in range(ACCEPTED_AT_ONCE):
-            try:
-                sock, peer = self._listening.accept()
-            except BlockingIOError:
-                return
-            except OSError as error:
-                if error.errno != errno.ECONNABORTED:  # that pod is gone already
-                    self._fail_to_accept(error)
-                    return
-                continue
-            self._is_accept_failure_said = False
-            number = self._held.add(sock, peer)
+        for number in self._acceptance.accept():
             if self._worker is not None and self._worker.takes_connections:
                 self._held.hand(number, self._worker.channel)
 
-    def _fail_to_accept(self, error: OSError) -> None:
-        self._accept_at = time.monotonic() + ACCEPT_PAUSE_SECONDS
-        if not self._is_accept_failure_said:
-            self._is_accept_failure_said = True
-            log.error("a pod cannot be accepted: %s; it waits", error)
-
-    # -- Workers
-
-    def _start(self) -> None:
-        is_first, self._has_started = not self._has_started, True
+    def _hear(self, child: ChildProcess, heed: Callable[[Message], None]) -> None:
+        """Take in what a child says, and send it what did not go before."""
+        child.channel.flush()
         try:
-            self._worker = WorkerProcess(
-                self._argv, for_worker(self._environment, is_first=is_first), is_first=is_first
-            )
-        except OSError as error:
-            self._pause()
-            log.error("a worker cannot be started: %s; tried again in %.1f s", error, self._pause_seconds)
-
-    def _pause(self) -> None:
-        longer = max(2 * self._pause_seconds, FIRST_PAUSE_SECONDS)
-        self._pause_seconds = min(longer, PAUSE_WITH_PODS_SECONDS if len(self._held) else LONGEST_PAUSE_SECONDS)
-        self._start_at = time.monotonic() + self._pause_seconds
-
-    def _hear(self, worker: WorkerProcess) -> None:
-        """Take in what a worker says, and send it what did not go before."""
-        worker.channel.flush()
-        try:
-            while (received := worker.channel.receive()) is not None:
+            while child.is_open and (received := child.channel.receive()) is not None:
                 message, files = received
                 for file in files:
                     os.close(file)
-                self._heed(worker, message)
+                child.heard_at = time.monotonic()
+                heed(message)
         except ChannelClosed:
-            worker.is_open = False  # it is about to die, or does not beat any more
+            child.is_open = False  # it is about to die, or does not beat any more
 
-    def _heed(self, worker: WorkerProcess, message: Message) -> None:
-        worker.beat_at = time.monotonic()
-        said = message.get("say")
-        if said == "ready" and worker.stage is Stage.STARTING:
-            worker.stage = Stage.READY
-            self._ready(worker, message)
-        elif said == "serving" and worker.stage is Stage.GIVEN:
-            worker.stage = Stage.SERVING
-            self._restarts.are_told()
-        elif said == "entered" and isinstance(message.get("id"), int):
-            self._held.entered(message["id"])
-        elif said == "closed" and isinstance(message.get("id"), int):
-            self._held.close(message["id"])
-        elif said == "restart" and worker is self._worker:
-            self._upgrade()
+    # -- The worker
 
-    def _ready(self, worker: WorkerProcess, message: Message) -> None:
-        if worker is self._worker:
-            self._give(worker)
-        elif (reason := self._differs(message)) is not None:
-            worker.kill(reason)
-        elif self._worker is None:
-            self._promote()
-        elif self._worker.stage < Stage.GIVEN:
-            self._worker.kill("another is ready before it")
-        else:
-            self._worker.is_handing_over = True
-            self._worker.channel.send({"do": "hand over"})
-            self._deadline = time.monotonic() + END_SECONDS
+    def _start(self) -> None:
+        """Have a worker forked, as soon as there is something to fork it from."""
+        if self._zygote is None or not self._zygote.is_ready or self._zygote.is_asked or self._zygote.killed_at:
+            return
+        try:
+            self._zygote.ask_for_worker()
+        except OSError as error:
+            self._fail_to_start(error)
 
-    def _differs(self, message: Message) -> str | None:
-        """What of the new configuration this keeper cannot follow: it holds the port, and the lock on the directory."""
-        listener = self._settings.listener
-        own = {"host": listener.host, "port": listener.port, "directory": str(self._settings.directory)}
-        changed = [f"--{name} is {message.get(name)} now" for name, value in own.items() if message.get(name) != value]
-        return f"{', '.join(changed)}: that takes a stop and a start of ODS" if changed else None
+    def _fail_to_start(self, reason: object) -> None:
+        self._lengthen_pause()
+        log.error("a worker cannot be started: %s; tried again in %.1f s", reason, self._pause.seconds)
+
+    def _lengthen_pause(self) -> None:
+        self._pause.pause(time.monotonic(), longest_seconds=PAUSE_WITH_PODS_SECONDS if len(self._held) else None)
 
     def _give(self, worker: WorkerProcess) -> None:
         """Give a worker its go, and every connection that stands."""
-        self._start_seconds = START_SECONDS
-        worker.stage = Stage.GIVEN
-        worker.beat_at = time.monotonic()
+        self._worker = worker
+        worker.is_first, self._has_started = not self._has_started, True
+        if self._trial is not None:
+            worker.is_on_trial = True
+            self._trial.given(time.monotonic())
         lock = self._directory.lock_file
         go = {
             "do": "go",
             "address": self._listening.getsockname()[:2],
             "directory": str(self._settings.directory),
-            "restarts": self._restarts.as_dict(),
+            "restarts": self._restarts.as_dict() | {"is_on_trial": worker.is_on_trial},
             "is_first": worker.is_first,
         }
         worker.channel.send(go, [2] if lock is None else [2, lock])
@@ -276,43 +255,37 @@ class Keeper:
             self._held.hand(number, worker.channel)
         worker.channel.send({"do": "all"})
 
+    def _heed(self, worker: WorkerProcess, message: Message) -> None:
+        said = message.get("say")
+        if said == "serving" and worker.stage is Stage.GIVEN:
+            worker.stage = Stage.SERVING
+            self._restarts.are_told()
+            if self._trial is not None and worker.is_on_trial:
+                self._trial.serving(worker.heard_at)
+        elif said == "entered" and isinstance(message.get("id"), int):
+            self._held.entered(message["id"])
+        elif said == "closed" and isinstance(message.get("id"), int):
+            self._held.close(message["id"])
+        elif said == "restart":
+            self._upgrade()
+
     def _bury(self, worker: WorkerProcess) -> None:
-        """A worker has died."""
+        """The worker has died."""
         if not worker.reap():
             return
-        self._hear(worker)
-        if worker is self._next:
-            self._next = None
-            self._refuse(worker)
+        self._hear(worker, partial(self._heed, worker))
+        self._worker = None
+        self._deadline = float("inf")
+        status = worker.status or 0
+        if self._is_ending:
+            self._status = status if status >= 0 else 1
+        elif worker.is_first and status == 2 and worker.stage < Stage.SERVING:
+            self._status = status  # ODS was started wrongly: that is told by ending, and not tried again
+        elif worker.is_on_trial and status and self._trial is not None:
+            self._fall_back(self._trial, worker.cause)
         else:
-            self._worker = None
-            self._deadline = float("inf")
-            self._follow(worker)
+            self._replace(worker)
         worker.close()
-
-    def _refuse(self, worker: WorkerProcess) -> None:
-        """The one that was to take over did not become ready, or must not."""
-        if self._is_ending:
-            return
-        reason = worker.cause
-        log.error("restart: refused, and ODS goes on as it was: %s", reason)
-        if self._worker is not None:
-            self._worker.channel.send({"do": "refused", "reason": reason})
-
-    def _follow(self, dead: WorkerProcess) -> None:
-        """Whatever follows the death of the worker that served, or was to."""
-        if self._is_ending:
-            self._status = dead.status if dead.status >= 0 else int(dead.stage >= Stage.GIVEN)
-        elif dead.is_first and self._is_no_start(dead):
-            if dead.said:
-                print(dead.said, file=sys.stderr)
-            self._status = dead.status
-        else:
-            self._replace(dead)
-
-    def _is_no_start(self, dead: WorkerProcess) -> bool:
-        """Whether ODS was started wrongly: that is told by ending, and not tried again."""
-        return dead.status > 0 and (dead.stage < Stage.GIVEN or (dead.status == 2 and dead.stage < Stage.SERVING))
 
     def _replace(self, dead: WorkerProcess) -> None:
         is_asked_for = dead.is_handing_over and dead.status == 0
@@ -323,17 +296,161 @@ class Keeper:
             log.info("worker %d ended: %s; another takes over, with %d connections (restart %d)", *told)
         else:
             log.warning("worker %d ended: %s; another takes over, with %d connections (restart %d)", *told)
-        if self._next is not None:
-            self._promote()
-        elif time.monotonic() - dead.began_at < SHORT_LIFE_SECONDS:
-            self._pause()
+        if not is_asked_for and time.monotonic() - dead.began_at < SHORT_LIFE_SECONDS:
+            self._lengthen_pause()
         else:
-            self._start_at = self._pause_seconds = 0.0
+            self._pause.reset()
 
-    def _promote(self) -> None:
-        self._worker, self._next = self._next, None
-        if self._worker is not None and self._worker.stage is Stage.READY:
-            self._give(self._worker)
+    # -- The zygote
+
+    def _start_zygote(self) -> None:
+        try:
+            self._zygote = ZygoteProcess(self._argv, self._environment)
+        except OSError as error:
+            self._zygote_pause.pause(time.monotonic(), longest_seconds=self._longest_zygote_pause())
+            log.error("a worker cannot be started: %s; tried again in %.1f s", error, self._zygote_pause.seconds)
+
+    def _longest_zygote_pause(self) -> float | None:
+        if self._worker is not None:
+            return None
+        return PAUSE_WITH_PODS_SECONDS if len(self._held) else LONGEST_PAUSE_SECONDS
+
+    def _heed_zygote(self, zygote: ZygoteProcess, message: Message) -> None:
+        said = message.get("say")
+        if said == "ready" and not zygote.is_ready:
+            self._ready(zygote, message)
+        elif said == "forked" and zygote.is_asked and isinstance(message.get("id"), int):
+            try:
+                worker = zygote.forked(message["id"])
+            except OSError as error:
+                self._fail_to_start(error)
+            else:
+                self._welcome(worker)
+        elif said == "not forked":
+            zygote.forget_asked()
+            self._fail_to_start(message.get("reason"))
+
+    def _welcome(self, worker: WorkerProcess) -> None:
+        if self._is_ending:
+            self._dismiss(worker)
+        else:
+            self._give(worker)
+
+    def _ready(self, zygote: ZygoteProcess, message: Message) -> None:
+        zygote.told = message
+        if zygote is self._zygote:
+            self._start_seconds = START_SECONDS
+            self._zygote_pause.reset()
+        elif (reason := self._differs(message)) is not None:
+            zygote.told = None
+            zygote.kill(reason)
+
+    def _differs(self, message: Message) -> str | None:
+        """What of the new configuration this keeper cannot follow: it holds the port, and the lock on the directory."""
+        listener = self._settings.listener
+        own = {"host": listener.host, "port": listener.port, "directory": str(self._settings.directory)}
+        changed = [f"--{name} is {message.get(name)} now" for name, value in own.items() if message.get(name) != value]
+        return f"{', '.join(changed)}: that takes a stop and a start of ODS" if changed else None
+
+    def _bury_zygote(self, zygote: ZygoteProcess) -> None:
+        """A zygote has died; what it has forked lives."""
+        if not zygote.reap():
+            return
+        self._hear(zygote, partial(self._heed_zygote, zygote))
+        if zygote is self._next:
+            self._next = None
+            self._refuse(zygote.cause)
+        elif zygote is self._zygote:
+            self._zygote = None
+            self._miss(zygote)
+        else:
+            self._trial = None
+        zygote.close()
+
+    def _miss(self, zygote: ZygoteProcess) -> None:
+        """There is nothing to fork a worker from."""
+        if self._is_ending:
+            return
+        if not self._has_started and not zygote.is_ready and (zygote.status or 0) > 0:
+            print(zygote.said, file=sys.stderr)
+            self._status = zygote.status  # ODS was started wrongly
+        elif self._trial is not None and self._worker is None:
+            self._fall_back(self._trial, zygote.cause)
+        else:
+            self._zygote_pause.pause(time.monotonic(), longest_seconds=self._longest_zygote_pause())
+            if zygote.is_ready or self._worker is None:
+                log.warning("what workers are forked from ended: %s; it is started again", zygote.cause)
+
+    def _dismiss(self, child: ChildProcess) -> None:
+        """Let a child that is not needed any more end."""
+        child.kill("not needed any more")
+        child.is_open = False
+        self._leaving.append(child)
+
+    def _let_go(self, child: ChildProcess) -> None:
+        if child.reap():
+            self._leaving.remove(child)
+            child.close()
+
+    # -- An upgrade
+
+    def _upgrade(self) -> None:
+        if self._next is not None or self._is_ending:
+            return
+        if self._trial is not None:
+            self._is_upgrade_wanted = True
+            return
+        log.info("restart: a worker is started from the code and the configuration as they are now")
+        try:
+            self._next = ZygoteProcess(self._argv, self._environment)
+        except OSError as error:
+            self._refuse(error)
+
+    def _refuse(self, reason: object) -> None:
+        """What was to take over did not become ready, or must not."""
+        if self._is_ending:
+            return
+        log.error("restart: refused, and ODS goes on as it was: %s", reason)
+        if self._worker is not None:
+            self._worker.channel.send({"do": "refused", "reason": str(reason)})
+
+    def _exchange(self) -> None:
+        """Have the workers to come forked from the zygote that is new; the one before stays until it is proven."""
+        former, self._zygote, self._next = self._zygote, self._next, None
+        self._pause.reset()
+        if former is not None and former.is_ready and former.killed_at is None:
+            self._trial = Trial(former)
+        elif former is not None:
+            self._dismiss(former)
+        if self._worker is not None:
+            self._worker.is_handing_over = True
+            self._worker.channel.send({"do": "hand over"})
+            self._deadline = time.monotonic() + END_SECONDS
+
+    def _end_trial(self, trial: Trial, worker: WorkerProcess) -> None:
+        """The time of the trial is over."""
+        if worker.stage is not Stage.SERVING:
+            worker.kill("did not start in time")
+            return
+        worker.is_on_trial, self._trial = False, None
+        worker.channel.send({"do": "accepted"})
+        self._dismiss(trial.former)
+        if self._is_upgrade_wanted:
+            self._is_upgrade_wanted = False
+            self._upgrade()
+
+    def _fall_back(self, trial: Trial, cause: str) -> None:
+        """Go on with the version before."""
+        self._restarts.add(FAILED + cause)
+        log.error(
+            "restart: the new version failed: %s; the one before takes over, with %d connections (restart %d)",
+            *(cause, len(self._held), self._restarts.total),
+        )
+        if self._zygote is not None:
+            self._dismiss(self._zygote)
+        self._zygote, self._trial = trial.former, None
+        self._is_upgrade_wanted = False
+        self._pause.reset()
 
     # -- Signals
 
@@ -344,25 +461,14 @@ class Keeper:
             elif number in _SIGNALS:  # a terminal that is gone sends SIGHUP too
                 self._end()
 
-    def _upgrade(self) -> None:
-        if self._next is not None or self._is_ending or self._worker is None:
-            return  # the one that is about to be started finds the code and the configuration as they are
-        log.info("restart: a worker is started from the code and the configuration as they are now")
-        try:
-            self._next = WorkerProcess(self._argv, for_worker(self._environment, is_first=False))
-        except OSError as error:
-            log.error("restart: refused, and ODS goes on as it was: %s", error)
-
     def _end(self) -> None:
         if self._is_ending:
             return
         self._is_ending = True
         self._deadline = time.monotonic() + END_SECONDS
-        if self._next is not None:
-            self._next.kill("ODS is stopped")
+        for zygote in self._zygotes():
+            zygote.kill("ODS is stopped")
         if self._worker is None:
-            self._status = 1  # there was none to store what pods have sent
-        elif self._worker.stage < Stage.GIVEN:
-            self._worker.kill("ODS is stopped")
+            self._status = int(self._has_started)  # there was none to store what pods have sent
         else:
             self._worker.channel.send({"do": "stop"})

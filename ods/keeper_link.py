@@ -42,6 +42,8 @@ class Restarts:
     total: int = 0
     latest: tuple[tuple[int, str], ...] = ()
     untold: int = 0
+    #: Whether this worker is of a version that has yet to prove itself.
+    is_on_trial: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,10 +71,10 @@ class KeeperLink:
         self._listening: gevent.Greenlet | None = None
         self.is_handing_over = False
         self.is_ending = False
+        self.is_on_trial = False
 
-    def start(self, **told: Any) -> None:
-        """Say that this worker is ready, with what the keeper compares; begin to beat and to listen."""
-        self._channel.send({"say": "ready", **told})
+    def start(self) -> None:
+        """Begin to beat and to listen."""
         self._listening = gevent.spawn(self._listen)
         gevent.spawn(self._beat)
 
@@ -157,11 +159,15 @@ class KeeperLink:
         if done == "go" and files:
             os.dup2(files[0], 2)
             os.close(files[0])
-            self._go.set(_go(message, files[1] if len(files) > 1 else None))
+            go = _go(message, files[1] if len(files) > 1 else None)
+            self.is_on_trial = go.restarts.is_on_trial
+            self._go.set(go)
         elif done == "connection" and files:
             self._arrivals.append(_arrival(message, files))
         elif done == "all":
             self._has_all = True
+        elif done == "accepted":
+            self.is_on_trial = False
         elif done == "refused":
             self._answer(str(message.get("reason")))
         elif done == "hand over":
@@ -185,12 +191,18 @@ class KeeperLink:
 def _go(message: Message, lock: int | None) -> Go:
     restarts = message.get("restarts", {})
     latest = tuple((each["time_ns"], each["cause"]) for each in restarts.get("latest", ()))
+    told = Restarts(
+        total=restarts.get("total", 0),
+        latest=latest,
+        untold=restarts.get("untold", 0),
+        is_on_trial=restarts.get("is_on_trial", False),
+    )
     return Go(
         address=tuple(message["address"]),
         directory=Path(message["directory"]),
         lock=lock,
         is_first=message["is_first"],
-        restarts=Restarts(total=restarts.get("total", 0), latest=latest, untold=restarts.get("untold", 0)),
+        restarts=told,
     )
 
 

@@ -6,6 +6,8 @@ from typing import Any
 
 #: So many of the latest are told of.
 LATEST = 20
+#: The cause of a restart that is none of a death; and how the cause begins of one that ends a version's trial.
+ASKED_FOR, FAILED = "restart asked for", "the new version failed: "
 
 
 class Restarts:

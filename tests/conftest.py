@@ -119,7 +119,7 @@ def start_ods(tmp_path: Path) -> Iterator[StartOds]:
         has_buffer: bool = True,
         directory: Path | None = None,
         extra_environment: Mapping[str, str] | None = None,
-        has_keeper: bool = False,
+        has_keeper: bool | None = None,
     ) -> OdsProcess:
         number = next(_numbers)
         ods = OdsProcess(

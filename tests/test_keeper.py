@@ -18,9 +18,9 @@ from harness.sizes import Measured, sized
 
 from ods import keeper as keeper_module
 from ods.directory import DataDirectory
-from ods.failpoints import for_worker
+from ods.failpoints import of_worker
 from ods.held import Held
-from ods.keeper import FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS, Keeper
+from ods.keeper import LONGEST_PAUSE_SECONDS, ZYGOTE_PAUSE_SECONDS, Keeper
 from ods.options import parse
 from ods.restarts import LATEST, Restarts
 from ods.systemd import for_worker as environment_of_worker
@@ -37,11 +37,11 @@ pytestmark = [
 PROGRAM = """
 import os, sys
 from pathlib import Path
-from ods import keeper, keeper_log, worker_process
+from ods import keeper, keeper_log, zygote_process
 from ods.directory import DataDirectory
 from ods.options import parse
 from ods.sockets import listening
-worker_process.COMMAND = (sys.executable, sys.argv[1])
+zygote_process.COMMAND = (sys.executable, sys.argv[1])
 keeper.STILL_SECONDS = 0.5
 keeper.LONGEST_PAUSE_SECONDS = 0.1
 settings = parse(["--host", "127.0.0.1", "--port", "0", "--directory", sys.argv[3]], {})
@@ -178,13 +178,35 @@ def test_the_keeper_does_not_grow(run: Callable[[str], Running], measured: Measu
 
 def worker_of(running: Running) -> int:
     keeper = running.process.pid
-    return int(Path(f"/proc/{keeper}/task/{keeper}/children").read_text().split()[0])
+    children = Path(f"/proc/{keeper}/task/{keeper}/children").read_text().split()
+    return int(children[-1])  # the zygote is older
 
 
 def test_one_that_fails_at_the_first_start_ends_the_keeper_with_its_words(run: Callable[[str], Running]) -> None:
     running = run("fails")
     running.wait_for("what is wrong")
     assert running.process.wait(20) == 3
+
+
+def test_a_worker_that_cannot_be_forked_is_tried_again(run: Callable[[str], Running]) -> None:
+    running = run("forks late")
+    for _ in range(2):
+        running.wait_for("a worker cannot be started: no process left; tried again in 0.1 s")
+    running.wait_for("all")
+    assert running.end() == 0
+
+
+def test_a_zygote_that_dies_is_started_again_and_the_worker_goes_on(run: Callable[[str], Running]) -> None:
+    running = run("")
+    running.wait_for("all")
+    keeper = running.process.pid
+    zygote, worker = map(int, Path(f"/proc/{keeper}/task/{keeper}/children").read_text().split())
+    os.kill(zygote, signal.SIGKILL)
+    running.wait_for("what workers are forked from ended: SIGKILL")
+    os.kill(worker, signal.SIGKILL)
+    running.wait_for("ended: SIGKILL; another takes over.*restart 1")
+    running.wait_for("all")
+    assert running.end() == 0
 
 
 @pytest.fixture
@@ -202,23 +224,23 @@ def test_the_pause_before_another_try_grows_to_its_bound_and_no_further(
     def fail(*_: Any, **__: Any) -> None:
         raise OSError("no process left")
 
-    monkeypatch.setattr(keeper_module, "WorkerProcess", fail)
+    monkeypatch.setattr(keeper_module, "ZygoteProcess", fail)
     pauses = []
     for _ in range(8):
-        keeper._start()
-        pauses.append(keeper._pause_seconds)
-    assert pauses == [min(FIRST_PAUSE_SECONDS * 2**number, LONGEST_PAUSE_SECONDS) for number in range(8)]
+        keeper._start_zygote()
+        pauses.append(keeper._zygote_pause.seconds)
+    assert pauses == [min(ZYGOTE_PAUSE_SECONDS * 2**number, LONGEST_PAUSE_SECONDS) for number in range(8)]
 
 
 def test_a_keeper_that_stood_still_itself_blames_no_worker(keeper: Keeper) -> None:
     """After Ctrl-Z and `fg` all beats are missing, and none was missed."""
 
     class Worker:
-        beat_at = began_at = 0.0
+        heard_at = began_at = 0.0
 
     keeper._worker = Worker()  # type: ignore[assignment]
     keeper._forgive(100.0)
-    assert keeper._worker.beat_at == keeper._worker.began_at == 100.0  # type: ignore[union-attr]
+    assert keeper._worker.heard_at == keeper._worker.began_at == 100.0  # type: ignore[union-attr]
 
 
 def open_files() -> int:
@@ -263,10 +285,9 @@ def test_of_the_restarts_the_latest_are_told_and_all_are_counted() -> None:
 def test_a_fail_point_ends_the_first_worker_alone() -> None:
     """Unless it is in a file, which the next worker that starts takes away."""
     environment = {"ODS_FAILPOINT": "read:3", "HOME": "/"}
-    assert for_worker(environment, is_first=True) == environment
-    assert for_worker(environment, is_first=False) == {"HOME": "/"}
-    in_file = {"ODS_FAILPOINT": "@/tmp/file"}
-    assert for_worker(in_file, is_first=False) == in_file
+    assert of_worker(environment, is_first=True) == "read:3"
+    assert of_worker(environment, is_first=False) is None
+    assert of_worker({"ODS_FAILPOINT": "@/tmp/file"}, is_first=False) == "@/tmp/file"
 
 
 def test_the_worker_tells_systemd_and_the_keeper_has_its_sockets() -> None:

@@ -251,7 +251,7 @@ def test_a_small_disk_that_fills_up_in_an_outage_and_is_freed_later(
     """64 MB: recordings stop first and say so, then points are refused; when there is room again all goes on."""
     small_disk.fill(leaving_bytes=sized(15_000_000, long=40_000_000))
     ods, oracle = start_ods(own_influx, directory=small_disk.path / "data"), Oracle()
-    process_id = ods.process_id
+    process_id = ods.working_id
     with contextlib.ExitStack() as connected:
         streams = [
             connected.enter_context(
@@ -279,7 +279,7 @@ def test_a_small_disk_that_fills_up_in_an_outage_and_is_freed_later(
         note_waits(measured, *streams)
         measured(f"{oracle.sent_count()} points sent, {oracle.refused_count()} refused")
     assert oracle.refused_count() > 0
-    assert ods.process_id == process_id and ods.is_running
+    assert ods.working_id == process_id and ods.is_running
 
 
 def test_a_disk_without_any_room_does_not_stop_the_drain(

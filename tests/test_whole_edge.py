@@ -97,7 +97,7 @@ def beside_a_neighbour(ods: OdsProcess, oracle: Oracle, measured: Measured) -> I
 
 def open_files(ods: OdsProcess) -> int:
     """Return how many file descriptors ODS has, from Linux's /proc."""
-    return len(list(Path(f"/proc/{ods.process_id}/fd").iterdir()))
+    return len(list(Path(f"/proc/{ods.working_id}/fd").iterdir()))
 
 
 def counted(ods: OdsProcess, pod: str, counter: str) -> int:

@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 from harness.influx_server import InfluxServer
 from harness.loopback import free_port
-from harness.ods_process import REPOSITORY, OdsProcess, StartOds, environment, run_serve
+from harness.ods_process import REPOSITORY, OdsProcess, StartOds, environment, memory_bytes, run_serve
 from harness.oracle import Oracle
 from harness.pod_client import PodClient
 from harness.service_manager import NotifySocket
@@ -197,12 +197,34 @@ class Versions:
         new.rename(self.link)
 
 
+#: What becomes ready and then fails: at its first record, before it serves, by standing still, and by an error.
+FAILING = {
+    "1.1.1": """
+import os as _os
+Service._keep = lambda *_: _os.abort()
+""",
+    "1.1.2": """
+Service._start = lambda _: gevent.sleep(600)
+""",
+    "1.1.3": """
+Service._keep = lambda *_: __import__('gevent').monkey.get_original('time', 'sleep')(600)
+""",
+    "1.1.4": """
+def _raise(_):
+    raise RuntimeError('this version is broken')
+Service._start = _raise
+""",
+}
+
+
 @pytest.fixture
 def versions(tmp_path: Path) -> Versions:
     versions = Versions(tmp_path / "versions")
     versions.add("1.0.1")
     versions.add("1.0.2")
     versions.add("1.0.3", changed="\nraise RuntimeError('this version is broken')\n")
+    for version, changed in FAILING.items():
+        versions.add(version, changed=changed)
     versions.use("1.0.1")
     return versions
 
@@ -286,6 +308,34 @@ def test_no_pod_notices_an_upgrade_nor_the_way_back(
         points[name, "127.0.3.1"] = points.get((name, "127.0.3.1"), []) + points.pop((name, pod)) if rows else rows
     oracle.check(points)
     measured(f"{oracle.sent_count()} records, longest send {fleet.longest_send_seconds:.3f} s")
+
+
+@pytest.mark.parametrize("failing", FAILING)
+def test_a_version_that_fails_after_it_was_taken_gives_way_to_the_one_before(
+    own_influx: InfluxServer, tmp_path: Path, versions: Versions, failing: str, measured: Measured
+) -> None:
+    """No pod notices, each record is stored once, and whoever asked is told; deaths to come do not bring it back."""
+    oracle = Oracle()
+    ods = OdsProcess(tmp_path / "ods-life", influx_port=own_influx.port, database="failing", has_keeper=True)
+    ods.program = [sys.executable, str(versions.link / "ods_server.py")]
+    with running(ods), Fleet(ods.port, oracle, pods=PODS) as fleet:
+        versions.use(failing)
+        done = restart(ods)
+        assert done.returncode == 1 and "the new version failed: " in done.stderr, done
+        assert len(done.stderr.splitlines()) == 1
+        assert version(ods) == "1.0.1"
+        before = len(causes(ods))
+        signal_worker(ods, signal.SIGKILL)
+        wait_for_restart(ods, before, what="the restart")
+        wait_until_serving(ods)
+        wait_until(ods.answers, timeout_seconds=20, what="the status page", state=ods.log_tail)
+        assert version(ods) == "1.0.1"
+        versions.use("1.0.2")
+        done = restart(ods)
+        assert (done.returncode, version(ods)) == (0, "1.0.2"), done.stderr + ods.log_tail()
+        fleet.finish()
+        check_exactly_once(ods, own_influx, oracle)
+    measured(f"{failing}: {oracle.sent_count()} records, longest send {fleet.longest_send_seconds:.3f} s")
 
 
 @pytest.mark.parametrize("option", ["--port", "--host", "--directory"])
@@ -479,7 +529,7 @@ def test_the_keeper_does_not_grow(start_ods: StartOds, influx: InfluxServer, mea
             wait_until(lambda: ods.worker_id, timeout_seconds=10, what="a worker")
         wait_until(ods.answers, timeout_seconds=30, what="the page", state=ods.log_tail)
         wait_until(lambda: files() < 20, timeout_seconds=30, what="the connections to be closed", state=files)
-        return ods.memory_bytes(), files()
+        return memory_bytes(ods.process_id), files()
 
     first = round_of(sized(200, long=1000), sized(5, long=20))
     last = round_of(sized(800, long=10_000), sized(10, long=50))

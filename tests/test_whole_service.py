@@ -116,7 +116,7 @@ def test_the_watchdog_starves_while_the_hub_is_blocked_and_its_signal_tells_wher
     """All other threads go on. SIGABRT, the watchdog's, writes the stack of every thread."""
     if advice := lacking():
         pytest.skip(advice)
-    ods = OdsProcess(tmp_path / "ods", influx_port=influx.port, database="blocked")
+    ods = OdsProcess(tmp_path / "ods", influx_port=influx.port, database="blocked", has_keeper=False)
     ods.extra_environment = manager.environment(watchdog_seconds=WATCHDOG_SECONDS)
     ods.start()
     try:

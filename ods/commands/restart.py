@@ -11,10 +11,11 @@ from pathlib import Path
 from typing import Any
 
 from ods.control_client import ask
+from ods.restarts import FAILED
 from ods.settings import default_directory
 
-#: How long the new worker may take to become ready, and then to serve. Seconds.
-READY_SECONDS, SERVING_SECONDS = 20.0, 20.0
+#: How long the new version may take to become ready, and then to serve and to prove itself. Seconds.
+READY_SECONDS, PROVEN_SECONDS = 20.0, 40.0
 POLL_SECONDS = 0.1
 
 _EXAMPLES = """examples:
@@ -22,7 +23,7 @@ _EXAMPLES = """examples:
   ods restart --directory /var/lib/ods
 
 What it cannot change without a stop and a start: --host, --port, --directory. Where the new code or configuration does
-not come up, ODS goes on as it was, and this says why.
+not come up, or fails within its first 5 seconds, ODS goes on as it was, and this says why.
 
 exit status: 0 restarted, 1 refused, 2 wrong usage, 3 no ODS answers
 """
@@ -45,19 +46,32 @@ def main(argv: Sequence[str]) -> int:
 
 
 def _wait(directory: Path, before: dict[str, Any]) -> int:
-    """Until the new worker answers."""
-    deadline = time.monotonic() + SERVING_SECONDS
+    """Until the new version has proven itself, or failed."""
+    deadline = time.monotonic() + PROVEN_SECONDS
+    if sys.stderr.isatty():
+        print("the new version is on trial for some seconds", file=sys.stderr)
     while time.monotonic() < deadline:
         try:
             status = _status(directory)
-        except (OSError, ValueError, http.client.HTTPException):
-            status = before
-        if status["restarts"]["count"] > before["restarts"]["count"]:
+            is_on_trial = json.loads(ask(directory, "/api/restart")[1])["is_on_trial"]
+        except (OSError, ValueError, KeyError, http.client.HTTPException):
+            status, is_on_trial = before, True
+        if failed := _failed(before, status):
+            print(f"ods restart: {failed}; ODS goes on as it was", file=sys.stderr)
+            return 1
+        if status["restarts"]["count"] > before["restarts"]["count"] and not is_on_trial:
             print(f"restarted: ODS {status['version']} (before: {before['version']})")
             return 0
         time.sleep(POLL_SECONDS)
-    print("ods restart: the new worker does not answer yet; its log says why", file=sys.stderr)
+    print("ods restart: the new version does not answer yet; its log says why", file=sys.stderr)
     return 1
+
+
+def _failed(before: dict[str, Any], status: dict[str, Any]) -> str | None:
+    """Why the trial of a new version has failed since; None where none has."""
+    since = max((restart["time_ns"] for restart in before["restarts"]["latest"]), default=0)
+    causes = [restart["cause"] for restart in status["restarts"]["latest"] if restart["time_ns"] > since]
+    return next((cause for cause in causes if cause.startswith(FAILED)), None)
 
 
 def _status(directory: Path) -> dict[str, Any]:

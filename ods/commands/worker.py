@@ -1,4 +1,4 @@
-"""All of ODS but the keeper: `ods worker`, which the keeper starts, and `ods serve --no-keeper`, which has none."""
+"""All of ODS but the keeper: `ods worker`, which the keeper has forked, and `ods serve --no-keeper`, which has none."""
 
 from gevent import monkey
 
@@ -13,27 +13,37 @@ from collections.abc import Sequence  # noqa: E402
 
 import gevent  # noqa: E402
 
-from ods import __version__, failpoints, logs, systemd  # noqa: E402
+from ods.unwanted import without  # noqa: E402
+
+with without("pandas", "numpy"):  # `influxdb` and `sqlite_utils` would import them: 80 MB, threads, half a second
+    from ods.service import Service
+
+from ods import __version__, failpoints, logs, systemd, zygote  # noqa: E402
 from ods.errors import SettingsError  # noqa: E402
 from ods.keeper_link import Go, KeeperLink  # noqa: E402
 from ods.options import parse  # noqa: E402
-from ods.service import Service  # noqa: E402
 from ods.settings import Settings  # noqa: E402
 
 
 def main(argv: Sequence[str]) -> int:
-    """Serve beside a keeper: `argv` is the channel to it, then that of `ods serve`. Returns the exit status."""
+    """Be the zygote, and in its forks the worker. Returns the exit status.
+
+    `argv` is the channel to the keeper, then that of `ods serve`.
+    """
     channel, *options = argv
     try:
         settings = parse(options, os.environ)
     except SettingsError as error:
         print(f"ods: {error}", file=sys.stderr)
         return 2
-    link = KeeperLink(int(channel))
     listener = settings.listener
-    link.start(
-        version=__version__, host=listener.host, port=listener.port, directory=str(settings.directory), id=os.getpid()
+    own = zygote.serve(
+        int(channel), version=__version__, host=listener.host, port=listener.port, directory=str(settings.directory)
     )
+    if own is None:
+        return 0
+    link = KeeperLink(own)
+    link.start()
     go = link.wait_for_go()
     if go is None:
         return 0
@@ -50,7 +60,7 @@ def alone(settings: Settings) -> int:
 def _serve(settings: Settings, link: KeeperLink | None = None, go: Go | None = None) -> int:
     handler = logs.set_up(log_format=settings.log_format, is_verbose=settings.verbose)
     try:
-        failpoints.arm(os.environ.get(failpoints.VARIABLE))
+        failpoints.arm(failpoints.of_worker(os.environ, is_first=go is None or go.is_first))
         faulthandler.enable(sys.__stderr__ or 2)  # systemd's watchdog ends with SIGABRT what stands still: say where
         gevent.get_hub().exception_stream = logs.LoggedLines()
         service = Service(settings, systemd=systemd.take(os.environ), link=link, go=go)

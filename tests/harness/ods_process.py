@@ -22,6 +22,9 @@ StartOds = Callable[..., "OdsProcess"]
 
 START_TIMEOUT_SECONDS = 20.0
 COMMAND_TIMEOUT_SECONDS = 120.0
+#: Whether an ODS has a keeper where a test does not say. Most tests look at the process that does the work, and are run
+#: without; `make test-keeper` runs those of the whole program with one.
+HAS_KEEPER = os.environ.get("ODS_TEST_KEEPER") == "1"
 #: The contract's bound for an end in good order.
 STOP_TIMEOUT_SECONDS = 5.0
 
@@ -65,6 +68,19 @@ def run_command(
     )
 
 
+def memory_bytes(process_id: int) -> int:
+    """Return the resident memory of a process, from Linux's /proc."""
+    return int(Path(f"/proc/{process_id}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
+def name_of(process_id: int) -> str:
+    """Return what a process is called, from Linux's /proc; nothing for one that has ended."""
+    try:
+        return Path(f"/proc/{process_id}/comm").read_text().strip()
+    except OSError:
+        return ""
+
+
 class OdsProcess:
     """An ODS on loopback, with a data directory of its own.
 
@@ -80,7 +96,7 @@ class OdsProcess:
         options: Sequence[str] = (),
         directory: Path | None = None,
         extra_environment: Mapping[str, str] | None = None,
-        has_keeper: bool = False,
+        has_keeper: bool | None = None,
     ) -> None:
         self.folder = folder
         self.directory = directory or folder / "data"
@@ -98,7 +114,7 @@ class OdsProcess:
         self.passed_on: Sequence[int] = ()
         self.log: list[str] = []
         #: Whether a keeper holds the connections; where none does, all of ODS is one process.
-        self.has_keeper = has_keeper
+        self.has_keeper = HAS_KEEPER if has_keeper is None else has_keeper
         self._influx_port = influx_port
         self._life_began = 0  # the number of this life's first log line
         self._process: subprocess.Popen[str] | None = None
@@ -134,7 +150,19 @@ class OdsProcess:
     @property
     def worker_id(self) -> int | None:
         """The process that the keeper has do the work, None while there is none; in an upgrade the older one."""
-        return next(iter(self._workers()), None)
+        return next((child for child in self._children() if name_of(child) == "ods-worker"), None)
+
+    @property
+    def zygote_id(self) -> int | None:
+        """The process that workers are forked from, None while there is none; in an upgrade the older one."""
+        return next((child for child in self._children() if name_of(child) != "ods-worker"), None)
+
+    @property
+    def working_id(self) -> int:
+        """The process that does the work: the worker where there is a keeper."""
+        if not self.has_keeper:
+            return self.process_id
+        return wait_until(lambda: self.worker_id, timeout_seconds=START_TIMEOUT_SECONDS, what="a worker")
 
     @property
     def is_running(self) -> bool:
@@ -201,7 +229,7 @@ class OdsProcess:
         """Kill ODS as a power cut would, its worker too. May be called twice."""
         if self._process is None:
             return
-        workers = self._workers()
+        workers = self._children()
         self._process.kill()
         for worker in workers:
             with contextlib.suppress(ProcessLookupError):
@@ -234,11 +262,11 @@ class OdsProcess:
 
     def pause(self) -> None:
         """Freeze ODS: the kernel takes for it what pods send."""
-        os.kill(self.process_id, signal.SIGSTOP)
+        os.kill(self.working_id, signal.SIGSTOP)
 
     def resume(self) -> None:
         """Let a frozen ODS run on."""
-        os.kill(self.process_id, signal.SIGCONT)
+        os.kill(self.working_id, signal.SIGCONT)
 
     def status(self) -> Status:
         """Return /api/status. Raises AssertionError where its ledger does not add up."""
@@ -326,15 +354,15 @@ class OdsProcess:
         return sum(path.stat().st_size for path in self.directory.glob("buffer.db*"))
 
     def cpu_seconds(self) -> float:
-        """Return the processor time that ODS has used, from Linux's /proc."""
-        fields = Path(f"/proc/{self.process_id}/stat").read_text().rsplit(")", 1)[1].split()
+        """Return the processor time that the process which does the work has used, from Linux's /proc."""
+        fields = Path(f"/proc/{self.working_id}/stat").read_text().rsplit(")", 1)[1].split()
         return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
     def memory_bytes(self) -> int:
-        """Return the resident memory of ODS, from Linux's /proc."""
-        return int(Path(f"/proc/{self.process_id}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+        """Return the resident memory of the process that does the work, from Linux's /proc."""
+        return memory_bytes(self.working_id)
 
-    def _workers(self) -> list[int]:
+    def _children(self) -> list[int]:
         try:
             children = Path(f"/proc/{self.process_id}/task/{self.process_id}/children").read_text().split()
         except OSError:  # it has ended
