@@ -7,7 +7,7 @@ READY_TEST := $(VENV)/.ready-test
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help run service test faults bench screenshots lint format clean
+.PHONY: help run service test test-keeper faults bench screenshots lint format clean
 
 help: ## show the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -33,6 +33,9 @@ service: $(READY) ## install ODS as a service of systemd and start it (as root, 
 
 test: $(READY_TEST) lint ## make the environment, check the code and run all tests (ARGS="..." passes options to pytest)
 	$(VENV)/bin/python -m pytest $(ARGS)
+
+test-keeper: $(READY_TEST) ## run the tests of the whole program once more, with a keeper where they have none otherwise
+	ODS_TEST_KEEPER=1 $(VENV)/bin/python -m pytest tests/test_whole_*.py $(ARGS)
 
 faults: $(READY_TEST) ## kill, cut off and fill up a loaded ODS, and compare all that it was sent (ARGS="--help" shows how)
 	PYTHONPATH=tests $(VENV)/bin/python -m faults $(ARGS)

@@ -140,7 +140,7 @@ def test_nothing_that_was_recorded_is_lost_by_a_kill(
     """At exactly this point of the way of a record, with InfluxDB there and away."""
     if not is_influx_up:
         own_influx.kill()
-    ods, oracle = start_ods(own_influx), Oracle()
+    ods, oracle = start_ods(own_influx, has_keeper=False), Oracle()
     with PodClient(ods.port).read_replies() as pod:  # what was stored long before
         oracle.acknowledge(POD, [pod.exchange(line) for line in oracle.next_lines(POD, 3)])
     ods.stop()
@@ -168,7 +168,7 @@ def test_a_kill_between_the_204_and_the_delete_counts_nothing_twice(
     start_ods: StartOds, own_influx: InfluxServer
 ) -> None:
     own_influx.kill()
-    ods, oracle = start_ods(own_influx, extra_environment={"ODS_FAILPOINT": "confirmed:1"}), Oracle()
+    ods, oracle = start_ods(own_influx, has_keeper=False, extra_environment={"ODS_FAILPOINT": "confirmed:1"}), Oracle()
     with PodClient(ods.port).read_replies() as pod:
         pod.send_lines(oracle.next_lines(POD, 2000))
         oracle.acknowledge(POD, pod.wait_for_replies(2000))
@@ -231,7 +231,7 @@ def test_a_kill_in_the_recovery_loses_nothing_and_counts_nothing_twice(
 ) -> None:
     """Again and again, each time a little further on: what the buffer holds by then is not taken back once more."""
     own_influx.kill()
-    ods, oracle = start_ods(own_influx), Oracle()
+    ods, oracle = start_ods(own_influx, has_keeper=False), Oracle()
     load = Load(ods, oracle, records=20_000)
     ods.wait_for_status(lambda status: status["totals"]["received"] > 30_000, what="some load")
     ods.kill()
