@@ -15,6 +15,7 @@ COMMANDS = {
     "simulate": "play the run of one or more pods against a server",
     "status": "show what a running ODS does",
     "mark": "note a moment of the run, such as the begin of a test, or list those noted",
+    "replay": "put recordings into InfluxDB again, or play them to a server as the pods did",
     "quarantine": "show what InfluxDB would not take, try it again, or drop it",
 }
 

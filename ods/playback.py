@@ -34,10 +34,11 @@ class Piece:
     unreadable: int
 
 
-def play(path: Path, *, after_ns: int = -1) -> Iterator[Piece]:
+def play(path: Path, *, after_ns: int = -1, piece_bytes: int | None = None) -> Iterator[Piece]:
     """The rows of a segment that are later than this time, in their order. A last row without its newline is none.
 
-    Raises OSError where the segment cannot be read, ValueError where its name is none of a segment's.
+    Who reads many segments at once asks for smaller pieces. Raises OSError where the segment cannot be read, ValueError
+    where its name is none of a segment's.
     """
     latest_ns, kind = segment_begin(path.name)
     try:
@@ -45,7 +46,7 @@ def play(path: Path, *, after_ns: int = -1) -> Iterator[Piece]:
             is_plain = not isinstance(file, gzip.GzipFile)
             if after_ns >= latest_ns and is_plain:
                 file.seek(_offset_of_later(file, after_ns))
-            for block in _blocks(file):
+            for block in _blocks(file, piece_bytes or PIECE_BYTES):
                 rows = rows_of(kind, block)
                 unreadable = block.count(b"\n") - len(rows) - block.startswith(HEADERS[kind])
                 times_ns = [int(time_ns) for time_ns, _, _ in rows]
@@ -64,10 +65,10 @@ def _opened(path: Path) -> BinaryIO:
     return cast(BinaryIO, gzip.open(path, "rb")) if path.suffix == COMPRESSED else path.open("rb")
 
 
-def _blocks(file: BinaryIO) -> Iterator[bytes]:
+def _blocks(file: BinaryIO, piece_bytes: int) -> Iterator[bytes]:
     """What is left of a file, in pieces that end at the end of a row."""
     rest = b""
-    while data := file.read(PIECE_BYTES):
+    while data := file.read(piece_bytes):
         data = rest + data
         end = data.rfind(b"\n") + 1
         if end:

@@ -75,13 +75,16 @@ def find(where: Path | Sequence[Path], selection: Selection) -> list[Segment]:
     return sorted(kept, key=lambda segment: (segment.begin_ns, segment.pod, segment.kind))
 
 
-def read(segment: Segment, selection: Selection, tally: Tally) -> Iterator[list[Row]]:
+def read(
+    segment: Segment, selection: Selection, tally: Tally, *, piece_bytes: int | None = None
+) -> Iterator[list[Row]]:
     """What is selected of a segment, in pieces of some thousand rows, as they stand in it."""
+    after_ns = selection.from_ns - 1 - DISORDER_NS if selection.from_ns else -1
     path = segment.path
     try:
         if path.suffix == OPEN and not path.exists():
             path = path.with_suffix("")  # closed since, and where it is compressed too, `play` knows
-        for piece in play(path, after_ns=selection.from_ns - 1 - DISORDER_NS if selection.from_ns else -1):
+        for piece in play(path, after_ns=after_ns, piece_bytes=piece_bytes):
             rows = selection.of(segment.kind, piece.rows)
             tally.read += len(piece.rows)
             tally.unreadable_rows += piece.unreadable

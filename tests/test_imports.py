@@ -67,6 +67,11 @@ LAYERS = {
     "status": {"status", "metrics", "control"},
     "web": {"web", "answers", "feed", "assets", "http_server", "http_connection", "http_guard", "pace"},
     "wiring": {"reception", "housekeeping", "service"},
+    "replay": {
+        "replay",
+        *(f"replay.{name}" for name in ("as_pods", "batches", "into_influx", "meter", "player")),
+        *(f"replay.{name}" for name in ("request", "state", "timeline", "to_influx")),
+    },
     "simulator": {
         "simulator",
         *(f"simulator.{name}" for name in ("fleet", "pod", "records", "replies", "run_profile", "summary")),
@@ -79,6 +84,7 @@ LAYERS = {
         "status_source",
         "commands",
         *(f"commands.{name}" for name in ("mark", "quarantine", "restart", "serve", "simulate", "worker")),
+        *(f"commands.{name}" for name in ("replay", "progress_bar")),
         *(f"commands.{name}" for name in ("status", "status_output", "status_watch")),
     },
 }
@@ -121,7 +127,9 @@ KNOWS = {
         "report",
     },
     "web": {"settings", "listener", "status"},
-    "wiring": set(LAYERS) - {"wiring", "keeper", "simulator", "commands", "status view"},
+    "wiring": set(LAYERS) - {"wiring", "keeper", "simulator", "replay", "commands", "status view"},
+    "replay": {"protocol", "intake", "recorder", "after the run", "influx", "availability", "drain"}
+    | {"options", "settings", "simulator"},
     "simulator": set(),
     "commands": set(LAYERS) - {"commands"},
 }
@@ -140,7 +148,7 @@ IMPORTERS = {
     "sqlite_utils": {"buffer", "buffer_file", "buffer_tables"},
     "sqlite3": {"buffer_file", "buffer_tables"},
     "configargparse": {"options"},
-    "rich": {"status_view.screen", "status_view.pod_lines", "commands.status_output"},
+    "rich": {"status_view.screen", "status_view.pod_lines", "commands.status_output", "commands.progress_bar"},
     "gevent.server": {"listener"},
     "prometheus_client": {"metrics"},
     "gevent.pywsgi": {"http_server"},
