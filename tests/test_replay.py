@@ -1,5 +1,6 @@
 """The parts of `ods replay`: batches that know where they end, the note of an interrupted one, lines in order."""
 
+import gzip
 import json
 from collections import Counter
 from pathlib import Path
@@ -231,4 +232,23 @@ def test_it_stops_though_nobody_answers() -> None:
     writer = ToInflux(influx, say=lambda text: None, confirmed=lambda outcome: None)  # type: ignore[arg-type]
     gevent.spawn_later(0.05, writer.stop)
     assert not writer.run([batch(number, A) for number in range(5)])
+    assert writer.outcome == Outcome()
+
+
+class OneWaits(FakeInflux):
+    """Takes every batch but that of pod a."""
+
+    def write(self, lines: bytes, *, database: str, is_gzip: bool) -> None:
+        super().write(lines, database=database, is_gzip=is_gzip)
+        if b"pod=a" in gzip.decompress(lines):
+            raise Unavailable("away")
+
+
+def test_what_follows_a_batch_that_waits_is_not_done_before_it() -> None:
+    """Else a replay that is interrupted then would go on after a gap."""
+    influx = OneWaits()
+    writer = ToInflux(influx, say=lambda text: None, confirmed=lambda outcome: None)  # type: ignore[arg-type]
+    gevent.spawn_later(0.05, writer.stop)
+    assert not writer.run([batch(1, A), batch(2, B)])
+    assert influx.writes >= 2
     assert writer.outcome == Outcome()
