@@ -17,6 +17,7 @@ COMMANDS = {
     "mark": "note a moment of the run, such as the begin of a test, or list those noted",
     "replay": "put recordings into InfluxDB again, or play them to a server as the pods did",
     "quarantine": "show what InfluxDB would not take, try it again, or drop it",
+    "export": "write telemetry to CSV or Parquet, from the recordings or InfluxDB",
 }
 
 USAGE = """usage: ods COMMAND [OPTIONS]

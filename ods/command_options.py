@@ -41,11 +41,11 @@ def add_influx_arguments(parser: argparse.ArgumentParser) -> None:
 def settings_of(given: argparse.Namespace, environment: Mapping[str, str]) -> Settings:
     """The settings that `serve` would have with these flags, in this environment, with its file. Raises SettingsError.
 
-    `given` is what a parser with `add_influx_arguments` found, and perhaps with `-d/--directory`.
+    `given` is what a parser with `add_influx_arguments` found, and perhaps with `-d/--directory` and `--sensors`.
     """
     arguments = []
     for name, value in vars(given).items():
-        if value in (None, False) or not name.startswith(("influx_", "config", "directory")):
+        if value in (None, False) or not name.startswith(("influx_", "config", "directory", "sensors")):
             continue
         option = f"--{name.replace('_', '-')}"
         arguments.append(option if value is True else f"{option}={value}")

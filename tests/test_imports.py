@@ -39,7 +39,7 @@ LAYERS = {
     },
     "recorder": {"recorder", "segments", "left_segments", "playback", "marks"},
     "after the run": {"selection", "recorded"},
-    "influx": {"influx", "influx_answers", "influx_http"},
+    "influx": {"influx", "influx_answers", "influx_http", "influx_query"},
     "buffer": {
         *("buffer", "buffer_file", "buffer_tables", "rows", "salvage", "saved", "damage"),
         *("sqlite_pages", "sqlite_wal", "sqlite_file", "sqlite_scan"),
@@ -72,6 +72,11 @@ LAYERS = {
         *(f"replay.{name}" for name in ("as_pods", "batches", "into_influx", "meter", "player")),
         *(f"replay.{name}" for name in ("request", "state", "timeline", "to_influx")),
     },
+    "export": {
+        "export",
+        *(f"export.{name}" for name in ("csv_table", "from_influx", "from_recordings", "job", "manifest", "output")),
+        *(f"export.{name}" for name in ("parquet_table", "tables")),
+    },
     "simulator": {
         "simulator",
         *(f"simulator.{name}" for name in ("fleet", "pod", "records", "replies", "run_profile", "summary")),
@@ -84,7 +89,7 @@ LAYERS = {
         "status_source",
         "commands",
         *(f"commands.{name}" for name in ("mark", "quarantine", "restart", "serve", "simulate", "worker")),
-        *(f"commands.{name}" for name in ("replay", "progress_bar")),
+        *(f"commands.{name}" for name in ("replay", "progress_bar", "export", "export_progress")),
         *(f"commands.{name}" for name in ("status", "status_output", "status_watch")),
     },
 }
@@ -102,6 +107,7 @@ KNOWS = {
     "intake": {"protocol"},
     "recorder": {"protocol", "intake"},
     "after the run": {"protocol", "recorder"},
+    "export": {"protocol", "sensors", "recorder", "after the run", "influx", "settings"},
     "influx": {"settings"},
     "buffer": {"protocol"},
     "availability": set(),
@@ -145,10 +151,14 @@ MAY_KNOW_BEHIND = {"store": {"influx", "buffer"}}
 IMPORTERS = {
     "influxdb": {"influx"},
     "requests": {"influx"},
+    "pyarrow": {"export.parquet_table"},
     "sqlite_utils": {"buffer", "buffer_file", "buffer_tables"},
     "sqlite3": {"buffer_file", "buffer_tables"},
     "configargparse": {"options"},
-    "rich": {"status_view.screen", "status_view.pod_lines", "commands.status_output", "commands.progress_bar"},
+    "rich": {
+        *("status_view.screen", "status_view.pod_lines", "commands.status_output", "commands.progress_bar"),
+        "commands.export_progress",
+    },
     "gevent.server": {"listener"},
     "prometheus_client": {"metrics"},
     "gevent.pywsgi": {"http_server"},
