@@ -127,6 +127,14 @@ def test_what_stands_there_twice_is_one_row(tmp_path: Path) -> None:
     assert manifest_of(tmp_path / "a.csv")["source"]["repeated_rows"] == 2
 
 
+def test_a_row_that_two_segments_have_is_one_row(tmp_path: Path) -> None:
+    rows = data_of(10).splitlines(keepends=True)
+    path = record(tmp_path, "a", b"".join(rows[:6]))
+    path.with_name(BEGIN.replace("20.0", "21.0") + ".data.csv").write_bytes(b"".join([rows[0], *rows[5:]]))
+    assert run(tmp_path, "-o", tmp_path / "a.csv") == 0
+    assert len(frame_of(tmp_path / "a.csv")) == 10
+
+
 def test_what_cannot_be_read_is_told_once_and_the_rest_is_exported(
     directory: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -14,8 +14,9 @@ import pyarrow.parquet
 from ods.export.csv_table import POD, TIME, Write, column
 from ods.export.tables import Block, Messages, Points
 
-#: A row group is written when it has so many cells; with many columns it has fewer rows. Cells.
-GROUP_CELLS = 1_000_000
+#: A row group is written when it has so many cells; with many columns it has fewer rows. What a file must know of each
+#: group and column stays in memory until its end, so that they must not be small either. Cells.
+GROUP_CELLS = 2_500_000
 MIN_GROUP_ROWS, MAX_GROUP_ROWS = 5_000, 200_000
 
 _TIME = pyarrow.timestamp("ns", tz="UTC")
@@ -27,8 +28,6 @@ class _Parquet:
     """What the tables have in common: the file, the row groups, the columns that each begins with."""
 
     def __init__(self, write: Write, fields: Sequence[pyarrow.Field], metadata: Mapping[str, str]) -> None:
-        # What was freed is given back: the pools that are faster keep it, and nobody would know what an export takes.
-        pyarrow.set_memory_pool(pyarrow.system_memory_pool())
         leading = [pyarrow.field(TIME, _TIME, nullable=False), pyarrow.field(POD, _WORDS, nullable=False)]
         self._schema = pyarrow.schema([*leading, *fields], metadata=dict(metadata))
         self.columns: Sequence[str] = self._schema.names
