@@ -4,7 +4,7 @@
 | --- | --- |
 | `/`, `/page/...` | the status page |
 | `/events` | server-sent events, for the page |
-| `/api/status`, `/api/values` | JSON |
+| `/api/status`, `/api/values`, `/api/sensors` | JSON |
 | `/metrics` | Prometheus's text format |
 | `/healthz` | 200 while points can be kept |
 """
@@ -24,10 +24,11 @@ from ods.assets import Asset
 from ods.feed import Feed, Latest, history_pieces
 from ods.http_server import ASKED, CONNECTION
 from ods.pace import Pace
+from ods.sensors import Sensors
 from ods.status import Status
 
 _TEXT, _JSON = "text/plain; charset=utf-8", "application/json"
-_PATHS = b"there are /, /metrics, /api/status, /api/values, /events and /healthz\n"
+_PATHS = b"there are /, /metrics, /api/status, /api/values, /api/sensors, /events and /healthz\n"
 #: Longer than any name of a pod or of a value.
 _MAX_TERM_CHARACTERS = 256
 
@@ -45,9 +46,19 @@ class Answer:
 class Answers:
     """Answers by method, path and query. What many ask for at the same time is made once."""
 
-    def __init__(self, *, status: Status, latest: Latest, feed: Feed, assets: Mapping[str, Asset], pace: Pace) -> None:
+    def __init__(
+        self,
+        *,
+        status: Status,
+        latest: Latest,
+        sensors: Sensors,
+        feed: Feed,
+        assets: Mapping[str, Asset],
+        pace: Pace,
+    ) -> None:
         self._status = status
         self._latest = latest
+        self._sensors_json = json.dumps(sensors.as_dict()).encode() + b"\n"
         self._feed = feed
         self._assets = assets
         self._pace = pace
@@ -73,6 +84,7 @@ class Answers:
         return {
             "/api/status": lambda environ: Answer(kind=_JSON, body=self._status_json.since(environ[ASKED])),
             "/api/values": self._values,
+            "/api/sensors": lambda _: Answer(kind=_JSON, body=self._sensors_json),
             "/events": self._events,
             "/healthz": lambda _: self._health(),
             "/metrics": lambda environ: Answer(kind=metrics.CONTENT_TYPE, body=self._metrics.since(environ[ASKED])),

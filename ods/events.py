@@ -18,7 +18,10 @@ class Events:
 
     def emit(self, pod: Pod, event: str, detail: str) -> bytes:
         """Note an event of a pod, as of now; returns its line."""
-        time_ns = int(pod.take_times(self._clock.now_ns(), 1)[0])
+        return self.emit_at(pod, event, detail, int(pod.take_times(self._clock.now_ns(), 1)[0]))
+
+    def emit_at(self, pod: Pod, event: str, detail: str, time_ns: int) -> bytes:
+        """Note what happened to a pod with the record of this time, which no other such event has."""
         lines = event_line(event, detail, pod.tag, time_ns).encode()
         now = time.monotonic()
         self._forward(Chunk(pod=pod.name, points=0, lines=lines, first_ns=time_ns, last_ns=time_ns, received_at=now))

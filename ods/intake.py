@@ -21,6 +21,7 @@ from ods.encoder import count, encode
 from ods.latency import Latency
 from ods.latest import LatestValues
 from ods.ledger import Fate, Ledger
+from ods.limit_watch import LimitWatch
 from ods.places import Places
 from ods.pods import Pod
 from ods.protocol import Decoded, Decoder, NoRecord, replies_when_dropped, replies_when_kept
@@ -69,6 +70,7 @@ class Intake:
         onward: Onward,
         reply: Callable[[bytes], None],
         latest: LatestValues,
+        limits: LimitWatch,
         replying: Latency,
         tape: Tape | None = None,
     ) -> None:
@@ -79,6 +81,7 @@ class Intake:
         self._onward = onward
         self._reply = reply
         self._latest = latest
+        self._limits = limits
         self._replying = replying
         self._decoder = Decoder(pod.names)
         self._places = Places(self._decoder, tape)
@@ -214,6 +217,7 @@ class Intake:
             self._onward.put(chunk)
         else:
             self._refuse(chunk)
+        self._limits.take(self.pod, decoded.records, times)
 
     def _refuse(self, chunk: Chunk) -> None:
         """There is no memory for it: what is left of it is its replies, and not too many of those."""

@@ -104,8 +104,10 @@ class _History:
 class LatestValues:
     """The latest of all pods, and the greenlet that samples it."""
 
-    def __init__(self, *, now_ns: Callable[[], int]) -> None:
+    def __init__(self, *, now_ns: Callable[[], int], beyond: Callable[[str], dict[str, Any]] = lambda pod: {}) -> None:
         self._now_ns = now_ns
+        #: By name, what of a pod's values is beyond its limits (`ods.limit_watch`).
+        self._beyond = beyond
         #: In the order of their last samples.
         self._pods: dict[str, LatestOfPod] = {}
         self._histories = 0
@@ -190,6 +192,7 @@ class LatestValues:
                 for value, time_ns, tick in (latest.values[name],)
                 if tick > since
             },
+            "beyond": {name: state for name, state in self._beyond(pod).items() if name in latest.values},
             "log": latest.last_words(LOG_MESSAGES, after_ns=self._time_ns_of(since - UNDECODED_TICKS)),
         }
 

@@ -19,6 +19,7 @@ from prometheus_client.registry import Collector
 
 from ods.latency import Latency
 from ods.ledger import Fate
+from ods.sentence import SEVERITIES
 
 #: What is said of it over HTTP: the text format that every Prometheus reads.
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
@@ -142,6 +143,7 @@ class _Snapshot(Collector):
         yield _connected(pods)
         names = [_label(pod["name"]) for pod in pods]
         yield _fates(names, pods)
+        yield _beyond(names, pods)
         for figure in _BY_POD:
             numbers = [([name], pod[figure.path]) for name, pod in zip(names, pods, strict=True)]
             yield _family(figure, numbers, ["pod"])
@@ -185,6 +187,16 @@ def _fates(names: Sequence[str], pods: Sequence[Mapping[str, Any]]) -> Metric:
     meaning = "What became of the records received: their sum over all fates is ods_records_received_total."
     numbers = [([name, fate.value], pod[fate.value]) for name, pod in zip(names, pods, strict=True) for fate in Fate]
     return _family(_Figure("ods_records", "", meaning), numbers, ["pod", "fate"])
+
+
+def _beyond(names: Sequence[str], pods: Sequence[Mapping[str, Any]]) -> Metric:
+    figure = _Figure("ods_names_beyond_limits", "", "Names whose value is beyond its limit in the sensor file.")
+    numbers = [
+        ([name, severity], pod["beyond"][severity])
+        for name, pod in zip(names, pods, strict=True)
+        for severity in SEVERITIES
+    ]
+    return _family(figure, numbers, ["pod", "severity"])
 
 
 def _latency_families(latencies: Mapping[str, Latency]) -> Iterator[Metric]:

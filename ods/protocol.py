@@ -52,6 +52,8 @@ class DataPoints:
     names: list[str]
     sent: list[str]
     values: list[str]
+    #: The values once more, as numbers; empty where nobody needed them.
+    numbers: list[float] = field(default_factory=list, compare=False, repr=False)
 
     def __len__(self) -> int:
         return len(self.names)
@@ -122,6 +124,10 @@ class NameBook:
 
     def __len__(self) -> int:
         return len(self._known)
+
+    def has_any(self, names: Iterable[str]) -> bool:
+        """Whether any of these was used."""
+        return not self._known.isdisjoint(names)
 
     def admit_all(self, names: Iterable[str]) -> bool:
         """Take all of these names, or none of them where they do not all fit."""
@@ -233,7 +239,7 @@ class Decoder:
         values = list(map(float, sent))
         if not math.isfinite(sum(values)) or not self._names.admit_all(names):
             return None
-        points = DataPoints(names, sent, list(map(repr, values)))
+        points = DataPoints(names, sent, list(map(repr, values)), values)
         return Decoded([points], [(_ok(points), len(points))])
 
     def _line(self, line: bytes, decoded: Decoded) -> None:

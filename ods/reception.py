@@ -20,6 +20,7 @@ from ods.intake import Intake
 from ods.latency import Latency
 from ods.latest import LatestValues
 from ods.ledger import Fate, Ledger
+from ods.limit_watch import LimitWatch
 from ods.pods import Pod, Pods
 from ods.recorder import Recorder
 from ods.refusals import Refusals
@@ -44,6 +45,7 @@ class Reception:
         recorder: Recorder,
         events: Events,
         latest: LatestValues,
+        limits: LimitWatch,
     ) -> None:
         self._pods = pods
         self._clock = clock
@@ -55,6 +57,7 @@ class Reception:
         #: Those of the connections that stand, and those of ended ones in which something is in flight.
         self._intakes: set[Intake] = set()
         self._latest = latest
+        self._limits = limits
         #: From each read to its reply.
         self.replying = Latency()
         #: Connections that were taken over, whose tapes are not repeated yet.
@@ -80,6 +83,7 @@ class Reception:
             onward=self,
             reply=connection.reply,
             latest=self._latest,
+            limits=self._limits,
             replying=self.replying,
             tape=connection.tape,
         )

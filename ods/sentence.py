@@ -17,6 +17,9 @@ SLOW_SECONDS = 5.0
 CLOCK_SECONDS = 1.0
 #: So many missing pods are named.
 NAMED_PODS = 5
+#: What a value can be beyond, the worse one first, and so many of each are named.
+SEVERITIES = ("danger", "warning")
+NAMED_VALUES = 5
 
 _Status = Mapping[str, Any]
 
@@ -96,10 +99,31 @@ def _notes(status: _Status, *, lost: int, is_losing: bool) -> Iterator[str]:
 def _about_pods(pods: list[dict[str, Any]]) -> Iterator[str]:
     if not any(pod["connected"] for pod in pods):
         yield "No pod is connected."
+    for severity in SEVERITIES:
+        if listed := _beyond(pods, severity):
+            yield f"Beyond a {severity} limit: {listed}."
     missing = [pod["name"] for pod in pods if pod["expected"] and not pod["connects"]]
     if missing:
         more = f" and {len(missing) - NAMED_PODS} more" if len(missing) > NAMED_PODS else ""
         yield f"Not seen yet: {', '.join(missing[:NAMED_PODS])}{more}."
+
+
+def _beyond(pods: list[dict[str, Any]], severity: str) -> str:
+    """The values beyond their limits, some of them by name; empty where there are none."""
+    count = sum(pod["beyond"][severity] for pod in pods)
+    told = [
+        f"{pod['name']} {name['name']} ({'above' if name['side'] == 'high' else 'below'} {_measured(name)})"
+        for pod in pods
+        for name in pod["beyond"]["names"]
+        if name["severity"] == severity
+    ][:NAMED_VALUES]
+    more = [f"{count - len(told)} more"] if count > len(told) else []
+    return " and ".join([*([", ".join(told)] if told else []), *more])
+
+
+def _measured(name: Mapping[str, Any]) -> str:
+    """The limit with its unit."""
+    return f"{name['limit']:.7g} {name['unit']}".rstrip()
 
 
 def grouped(number: int) -> str:

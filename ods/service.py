@@ -30,6 +30,7 @@ from ods.influx import Influx
 from ods.keeper_link import Go, KeeperLink, Restarts
 from ods.latest import LatestValues
 from ods.ledger import Ledger
+from ods.limit_watch import LimitWatch
 from ods.listener import Listener
 from ods.marking import Marking
 from ods.pods import Pods
@@ -83,7 +84,10 @@ class Service:
         self._ods = self._pods.ods()
         self._disk = Disk(settings.directory)
         self._admission = Admission()
-        self._latest = LatestValues(now_ns=self._clock.now_ns)
+        self._limits = LimitWatch(
+            settings.sensors, emit=lambda *event: self._events.emit_at(*event), now_ns=self._clock.now_ns
+        )
+        self._latest = LatestValues(now_ns=self._clock.now_ns, beyond=self._limits.shown)
         self._make_stores()
         self._make_front()
         self._progress = Progress(self._watched(), disk_seconds=self._disk_seconds)
@@ -97,6 +101,7 @@ class Service:
             drain=self._drain,
             latest=self._latest,
             ledger=self._ledger,
+            limits=self._limits,
             listener=self._listener,
             pods=self._pods,
             progress=self._progress,
@@ -117,6 +122,7 @@ class Service:
         self._web = Web(
             status=self._status,
             latest=self._latest,
+            sensors=settings.sensors,
             control=control,
             directory=self._directory,
             host=settings.http_host,
@@ -217,6 +223,7 @@ class Service:
             recorder=self._recorder,
             events=self._events,
             latest=self._latest,
+            limits=self._limits,
         )
         self._listener = Listener(
             self._settings.listener, self._reception, inherited=self._inherited_socket, link=self._link, go=self._go
@@ -314,6 +321,7 @@ class Service:
         self._web.start()
         self._supervisor.spawn("start of the drain", self._start_drain, opened)
         self._latest.start(self._supervisor)
+        self._limits.start(self._supervisor)
         self._housekeeping.start(self._supervisor)
         self._notifier.ready()
         self._tell_restarts()

@@ -21,6 +21,7 @@ from ods.keeper_link import Restarts
 from ods.latency import Latency
 from ods.latest import LatestValues
 from ods.ledger import Counts, Ledger
+from ods.limit_watch import LimitWatch
 from ods.listener import Listener
 from ods.pods import Pod, Pods
 from ods.progress import Progress
@@ -59,6 +60,7 @@ class Status:
         drain: Drain,
         latest: LatestValues,
         ledger: Ledger,
+        limits: LimitWatch,
         listener: Listener,
         pods: Pods,
         progress: Progress,
@@ -77,6 +79,7 @@ class Status:
         self._drain = drain
         self._latest = latest
         self._ledger = ledger
+        self._limits = limits
         self._listener = listener
         self._pods = pods
         self._progress = progress
@@ -253,6 +256,7 @@ class Status:
             "replies_dropped": pod.replies_dropped,
             "names": len(pod.names),
             **self._ledger.pods.get(pod.name, Counts()).as_dict(),
+            "beyond": self._limits.beyond(pod),
             "log": self._latest.last_words(pod.name, LAST_WORDS),
         }
 

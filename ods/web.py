@@ -24,6 +24,7 @@ from ods.http_guard import own_names, refusal
 from ods.http_server import CONNECTION, HttpServer, limit_of_connections
 from ods.listener import own_addresses
 from ods.pace import Pace, Unbounded
+from ods.sensors import Sensors
 from ods.status import Status
 
 log = logging.getLogger(__name__)
@@ -41,7 +42,15 @@ class Web:
     """One server on TCP (where `port` is not None) and one on the control socket in the data directory."""
 
     def __init__(
-        self, *, status: Status, latest: Latest, control: Control, directory: DataDirectory, host: str, port: int | None
+        self,
+        *,
+        status: Status,
+        latest: Latest,
+        sensors: Sensors,
+        control: Control,
+        directory: DataDirectory,
+        host: str,
+        port: int | None,
     ) -> None:
         self._commands = control
         self._directory = directory
@@ -49,7 +58,9 @@ class Web:
         self._port = port
         self._pace = Pace(share=SHARE, burst_seconds=BURST_SECONDS)
         self._feed = Feed(status_json=lambda: self._answers.status_json(), latest=latest)
-        self._answers = Answers(status=status, latest=latest, feed=self._feed, assets=read_assets(), pace=self._pace)
+        self._answers = Answers(
+            status=status, latest=latest, sensors=sensors, feed=self._feed, assets=read_assets(), pace=self._pace
+        )
         self._names = own_names()
         self._server: HttpServer | None = None
         self._control: HttpServer | None = None

@@ -22,6 +22,7 @@ from ods.ledger import Fate, Ledger
 from ods.marking import Noted
 from ods.quarantine import Page
 from ods.rows import BadLine
+from ods.sensors import Sensors
 from ods.web import Web
 from ods.worker import Worker
 
@@ -165,6 +166,7 @@ def web(quarantine: Quarantine, tmp_path: Path) -> Iterator[Web]:
     web = Web(
         status=FakeStatus(),  # type: ignore[arg-type]
         latest=LatestValues(now_ns=time.time_ns),
+        sensors=Sensors(),
         control=quarantine.control,
         directory=DataDirectory(tmp_path),
         host="127.0.0.1",

@@ -35,7 +35,7 @@ LAYERS = {
     "sensors": {"sensors"},
     "intake": {
         *("encoder", "pods", "chunk", "batch", "events", "health_points", "admission", "intake", "latest", "refusals"),
-        *("batcher", "places", "repeating", "marking"),
+        *("batcher", "places", "repeating", "marking", "limits", "limit_watch"),
     },
     "recorder": {"recorder", "segments", "left_segments", "playback", "marks"},
     "after the run": {"selection", "recorded"},
@@ -104,7 +104,7 @@ KNOWS = {
     "sockets": {"settings"},
     "keeper": {"settings", "channel"},
     "channel": set(),
-    "intake": {"protocol"},
+    "intake": {"protocol", "sensors"},
     "recorder": {"protocol", "intake"},
     "after the run": {"protocol", "recorder"},
     "export": {"protocol", "sensors", "recorder", "after the run", "influx", "settings"},
@@ -132,7 +132,7 @@ KNOWS = {
         "drain",
         "report",
     },
-    "web": {"settings", "listener", "status"},
+    "web": {"settings", "sensors", "listener", "status"},
     "wiring": set(LAYERS) - {"wiring", "keeper", "simulator", "replay", "commands", "status view"},
     "replay": {"protocol", "intake", "recorder", "after the run", "influx", "availability", "drain"}
     | {"options", "settings", "simulator"},

@@ -26,8 +26,10 @@ from ods.intake import (
 from ods.latency import Latency
 from ods.latest import LatestValues
 from ods.ledger import Counts, Fate, Ledger
+from ods.limit_watch import LimitWatch
 from ods.line_protocol import time_of
 from ods.pods import Pods
+from ods.sensors import Sensors
 from ods.tape import SPARE_NOTES
 
 NOW_NS = 1_790_000_000_000_000_000
@@ -53,6 +55,7 @@ class Bench:
         self.admission = Admission(limit_bytes=self.limit_bytes, pause_bytes=10**12)
         self.pods = Pods({"10.0.0.20": "a"}, max_names=self.max_names)
         self.clock = Clock(wall_ns=lambda: self.now_ns, monotonic_ns=lambda: self.now_ns)
+        self.limits = LimitWatch(Sensors(), emit=lambda *event: None, now_ns=lambda: 0)
         self.latest = LatestValues(now_ns=lambda: self.now_ns)
         self.replying = Latency()
         self.intake = self.connect()
@@ -67,6 +70,7 @@ class Bench:
             onward=self,
             reply=self.replies.append,
             latest=self.latest,
+            limits=self.limits,
             replying=self.replying,
         )
 

@@ -40,6 +40,8 @@ LEFT_OUT = {
     "listening.port": "a setting",
     "pods.points_per_second": "rate(ods_records_received_total[1m])",
     "pods.log.time_ns": "a list of the last few",
+    "pods.beyond.names.limit": "ods_names_beyond_limits counts them",
+    "pods.beyond.names.since_ns": "ods_names_beyond_limits counts them",
 }
 #: What the status says in words and the metrics repeat.
 SAID = {"version", "state", "sentence.level", "standing_still", "pods.name"}

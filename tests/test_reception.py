@@ -13,8 +13,10 @@ from ods.clock import Clock
 from ods.intake import Intake
 from ods.latest import LatestValues
 from ods.ledger import Fate, Ledger
+from ods.limit_watch import LimitWatch
 from ods.pods import Pods
 from ods.reception import Reception
+from ods.sensors import Sensors
 from ods.tape import Tape
 
 NOW_NS = 1_790_000_000_000_000_000
@@ -39,6 +41,7 @@ class Door:
             recorder=SimpleNamespace(submit=lambda chunks: None),  # type: ignore[arg-type]
             events=SimpleNamespace(emit=lambda *event: b""),  # type: ignore[arg-type]
             latest=LatestValues(now_ns=lambda: self.now_ns),
+            limits=LimitWatch(Sensors(), emit=lambda *event: None, now_ns=lambda: 0),
         )
 
     def enter(self, address: str, *, is_new: bool = True, tape: Tape | None = None) -> Intake:

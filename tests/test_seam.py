@@ -31,10 +31,12 @@ from ods.encoder import count, encode
 from ods.intake import Intake
 from ods.latest import LatestValues
 from ods.ledger import Fate, Ledger
+from ods.limit_watch import LimitWatch
 from ods.line_protocol import time_of
 from ods.pods import Pods
 from ods.protocol import Decoder, NameBook, replies_when_kept
 from ods.reception import Reception
+from ods.sensors import Sensors
 from ods.tape import NOTES, RING_BYTES, Mark, Tape
 from ods.turns import Turns
 
@@ -147,6 +149,7 @@ class Life:
             recorder=SimpleNamespace(submit=lambda chunks: None),  # type: ignore[arg-type]
             events=SimpleNamespace(emit=lambda *event: b""),  # type: ignore[arg-type]
             latest=LatestValues(now_ns=lambda: world.now_ns),
+            limits=LimitWatch(Sensors(), emit=lambda *event: None, now_ns=lambda: 0),
         )
         self.served: list[tuple[Line, Any, Intake]] = []
         self.unread: dict[Line, bytes] = {}

@@ -10,6 +10,22 @@ from ods.sentence import grouped, sentence
 NOW_NS = 1_790_000_000_000_000_000
 
 
+def pod(name: str, **changes: Any) -> dict[str, Any]:
+    """A pod that is expected and connected, with nothing beyond its limits."""
+    return {"name": name, "connected": True, "expected": True, "connects": 1, "beyond": beyond(), **changes}
+
+
+def beyond(**counts: int) -> dict[str, Any]:
+    """So many names above the limit of each severity, all of them listed."""
+    limits = {"danger": 20.0, "warning": 12.5}
+    names = [
+        {"name": f"accel_{number}", "severity": severity, "side": "high", "limit": limits[severity], "unit": "m/s²"}
+        for severity, count in counts.items()
+        for number in range(count)
+    ]
+    return {"danger": 0, "warning": 0, **counts, "names": names}
+
+
 def status(**changes: Any) -> dict[str, Any]:
     """The status of an ODS where all is well; `influx__available=False` changes `influx.available`."""
     told: dict[str, Any] = {
@@ -28,7 +44,7 @@ def status(**changes: Any) -> dict[str, Any]:
         "recordings": {"recording": True, "unrecorded": 0},
         "disk": {"hours_left": 100.0},
         "clock": {"offset_seconds": 0.0},
-        "pods": [{"name": "pod-a", "connected": True, "expected": True, "connects": 1}],
+        "pods": [pod("pod-a")],
     }
     for key, value in changes.items():
         group, _, leaf = key.partition("__")
@@ -97,7 +113,13 @@ def test_losing_beats_every_state_and_says_why(told: dict[str, Any], reason: str
         ({"disk__hours_left": 1.25}, "Room for an outage of 1.2 hours"),
         ({"clock__offset_seconds": 86400.0}, "The clock of ODS is +86400.0 s off"),
         ({"pods": []}, "No pod is connected."),
-        ({"pods": [{"name": "b", "connected": False, "expected": True, "connects": 0}]}, "Not seen yet: b."),
+        ({"pods": [pod("b", connected=False, connects=0)]}, "Not seen yet: b."),
+        ({"pods": [pod("b", beyond=beyond(danger=1))]}, "Beyond a danger limit: b accel_0 (above 20 m/s²)."),
+        (
+            {"pods": [pod("b", beyond=beyond(warning=4)), pod("c", beyond=beyond(warning=2, danger=3))]},
+            "Beyond a warning limit: b accel_0 (above 12.5 m/s²), b accel_1 (above 12.5 m/s²), "
+            "b accel_2 (above 12.5 m/s²), b accel_3 (above 12.5 m/s²), c accel_0 (above 12.5 m/s²) and 1 more.",
+        ),
     ],
 )
 def test_what_asks_for_attention_is_noted(changes: dict[str, Any], note: str) -> None:

@@ -18,9 +18,13 @@ from ods.directory import DataDirectory
 from ods.errors import SettingsError
 from ods.latest import LatestValues
 from ods.protocol import DataPoints
+from ods.sensors import Sensor, Sensors
 from ods.web import Web
 
 hang_fails = pytest.fixture(autouse=True)(fail_when_hung)
+
+
+SENSORS = Sensors({"accel_x": Sensor(label="Beschleunigung, längs", unit="m/s²", danger_high=20.0)})
 
 
 class FakeStatus:
@@ -60,6 +64,7 @@ class Site:
         self.web = Web(
             status=self.status,  # type: ignore[arg-type]
             latest=self.latest,
+            sensors=SENSORS,
             control=self.control,  # type: ignore[arg-type]
             directory=DataDirectory(directory),
             host=host,
@@ -102,6 +107,7 @@ def site(tmp_path: Path, page: Path) -> Iterator[Site]:
         ("/page/main.js", "text/javascript; charset=utf-8"),
         ("/api/status", "application/json"),
         ("/api/values?pod=a", "application/json"),
+        ("/api/sensors", "application/json"),
         ("/healthz", "text/plain; charset=utf-8"),
     ],
 )

@@ -31,6 +31,21 @@ def pod(name: str = POD, **changes: Any) -> dict[str, Any]:
         "dropped": 10,
         "invalid": 7,
         "torn": 3,
+        "beyond": {
+            "warning": 2,
+            "danger": 1,
+            "names": [
+                {
+                    "name": "accel_x",
+                    "severity": "danger",
+                    "side": "high",
+                    "limit": 20.0,
+                    "unit": "m/s²",
+                    "since_ns": BEGAN_NS,
+                    "cleared_ns": None,
+                }
+            ],
+        },
         "log": [{"time_ns": BEGAN_NS, "level": "info", "text": "punching boot_sem"}],
         **changes,
     }

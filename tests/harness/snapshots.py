@@ -34,6 +34,7 @@ def pod(name: str, *, connected: bool = True, seconds_ago: float = 100, **given:
         "points_per_second": 1234.5 if connected else 0.0,
         "replies_dropped": 0,
         "names": 16,
+        "beyond": {"warning": 0, "danger": 0, "names": []},
         "log": [{"time_ns": then_ns, "level": "info", "text": "Pushing"}],
     }
     return made | counts(received=1000) | given
