@@ -7,7 +7,7 @@ READY_TEST := $(VENV)/.ready-test
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help run service test test-keeper faults bench screenshots lint format clean
+.PHONY: help run service test test-keeper faults bench dashboards screenshots lint format clean
 
 help: ## show the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -42,6 +42,9 @@ faults: $(READY_TEST) ## kill, cut off and fill up a loaded ODS, and compare all
 
 bench: $(READY_TEST) ## measure how fast ODS is, beside what it is compared to (ARGS="--help" shows how)
 	PYTHONPATH=tests $(VENV)/bin/python -m bench $(ARGS)
+
+dashboards: $(READY) ## bring units and limits of conf/sensors.toml into Grafana's dashboard (ARGS="--help" shows how)
+	$(VENV)/bin/python -m ods dashboards $(ARGS)
 
 screenshots: $(READY_TEST) ## take the pictures of the live page anew, into docs/screenshots/ (needs influxd and chromium)
 	ODS_SCREENSHOTS=docs/screenshots $(VENV)/bin/python -m pytest -k pictures tests/test_whole_page_looks.py $(ARGS)

@@ -16,6 +16,7 @@ COMMANDS = {
     "status": "show what a running ODS does",
     "mark": "note a moment of the run, such as the begin of a test, or list those noted",
     "replay": "put recordings into InfluxDB again, or play them to a server as the pods did",
+    "dashboards": "bring the units and limits of the sensor file into Grafana's dashboard of values",
     "quarantine": "show what InfluxDB would not take, try it again, or drop it",
     "export": "write telemetry to CSV or Parquet, from the recordings or InfluxDB",
 }

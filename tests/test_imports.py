@@ -32,7 +32,7 @@ LAYERS = {
         "unwanted",
     },
     "protocol": {"protocol", "line_protocol", "recording"},
-    "sensors": {"sensors"},
+    "sensors": {"sensors", "dashboards"},
     "intake": {
         *("encoder", "pods", "chunk", "batch", "events", "health_points", "admission", "intake", "latest", "refusals"),
         *("batcher", "places", "repeating", "marking", "limits", "limit_watch"),
@@ -88,6 +88,7 @@ LAYERS = {
         "quarantine_access",
         "status_source",
         "commands",
+        "commands.dashboards",
         *(f"commands.{name}" for name in ("mark", "quarantine", "restart", "serve", "simulate", "worker")),
         *(f"commands.{name}" for name in ("replay", "progress_bar", "export", "export_progress")),
         *(f"commands.{name}" for name in ("status", "status_output", "status_watch")),

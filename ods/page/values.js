@@ -1,9 +1,10 @@
 // The values of one pod as of now: each with its age, and a chart of its last minutes. A value that is old looks old.
 
 import { LargeChart, place, SmallCharts } from "./charts.js";
-import { breakable, element, KeyedList, setData, setText } from "./dom.js";
+import { breakable, element, KeyedList, setData, setHidden, setText } from "./dom.js";
 import { age, count, value } from "./format.js";
 import { logList } from "./log_lines.js";
+import { limitText, limitTone, Sensors } from "./sensors.js";
 import { SeriesOfPod } from "./series.js";
 
 //: Old is what was so old when ODS last told of it; a feed that is slow for once makes nothing old at once. Seconds.
@@ -23,6 +24,7 @@ export class Values {
     this.filter = this.root.querySelector("input");
     this.charts = new SmallCharts();
     this.large = new LargeChart();
+    this.sensors = new Sensors();
     this.log = logList(this.root.querySelector(".log"));
     this.tiles = new KeyedList(this.root.querySelector(".tiles"), {
       key: (name) => name,
@@ -52,6 +54,7 @@ export class Values {
     this.series = new SeriesOfPod();
     this.lines = new Map();
     this.names = new Set();
+    this.beyond = new Map();
     this.large.close();
     this.tiles.show([]);
     this.log.show([]);
@@ -62,16 +65,29 @@ export class Values {
   /** The feed begins, or began anew. What an ODS before this one knew stays, and grows old. */
   load(history) {
     if (history.pod === this.pod) this.series.load(history);
+    this.sensors.load().then(() => this.showSensors());
   }
 
   append(frame) {
     if (frame.pod !== this.pod) return;
     this.series.append(frame.values);
+    this.beyond = new Map(Object.entries(frame.beyond));
     const before = this.names.size;
     for (const name of Object.keys(frame.values)) this.names.add(name);
     if (this.names.size > before) this.tiles.show([...this.names].sort());
     this.showHint(frame);
     this.showLog(frame.log);
+  }
+
+  showSensors() {
+    for (const [name, tile] of this.tiles.children) this.showSensor(name, tile);
+  }
+
+  showSensor(name, tile) {
+    const label = this.sensors.label(name);
+    setText(tile.parts.label, label);
+    setHidden(tile.parts.label, label === "");
+    setText(tile.parts.unit, this.sensors.unit(name));
   }
 
   showHint({ names, shown }) {
@@ -94,15 +110,25 @@ export class Values {
     const tile = element(
       "li",
       { attributes: { "data-name": name } },
-      element("h4", {}, button),
-      element("div", { className: "head" }, element("p", { className: "now" }), element("p", { className: "age" })),
+      element("h4", {}, button, element("span", { className: "label" })),
+      element(
+        "div",
+        { className: "head" },
+        element("p", { className: "now" }),
+        element("span", { className: "unit" }),
+        element("p", { className: "age" }),
+      ),
+      element("p", { className: "limit" }),
       place(),
       element("p", { className: "span" }),
     );
-    tile.place = tile.querySelector(".place");
+    const part = (kind) => [kind, tile.querySelector(`.${kind}`)];
+    tile.parts = Object.fromEntries(["label", "now", "unit", "age", "limit", "place", "span"].map(part));
+    tile.place = tile.parts.place;
+    this.showSensor(name, tile);
     const series = this.series.named(name);
     this.charts.add(tile.place, series);
-    button.addEventListener("click", () => this.large.open(name, series));
+    button.addEventListener("click", () => this.large.open([name, this.sensors.label(name)].filter(Boolean).join(" · "), series));
     return tile;
   }
 
@@ -110,14 +136,22 @@ export class Values {
   draw(now, toldAt) {
     this.toldAt = toldAt;
     const since = this.series.since(now);
-    for (const [name, tile] of this.tiles.children) this.update(tile, this.series.named(name), now, since);
+    for (const [name, tile] of this.tiles.children) {
+      this.update(tile, this.series.named(name), now, since);
+      this.showLimit(tile, this.beyond.get(name));
+    }
     this.charts.draw(since, now);
     this.large.draw(since, now);
   }
 
+  showLimit(tile, state) {
+    setText(tile.parts.limit, limitText(state));
+    setHidden(tile.parts.limit, state === undefined);
+    setData(tile, "limit", limitTone(state));
+  }
+
   update(tile, series, now, since) {
-    const [, head, chart, span] = tile.children;
-    const [latest, old] = head.children;
+    const { now: latest, age: old, place: chart, span } = tile.parts;
     const seconds = now - series.latestNs / 1e9;
     const isStale = seconds - (now - this.toldAt) > STALE_SECONDS || seconds > STALE_AT_LAST_SECONDS;
     const text = value(series.latest);
