@@ -78,14 +78,17 @@ def test_any_side_may_be_missing(sensor: Sensor, value: float, level: int) -> No
         (Sensor(warning_high=-50), -51.0, -51.1),
         (Sensor(warning_high=0), 0.0, -1e-300),
         (Sensor(warning_high=50, hysteresis=0), 50.0, 49.999),
-        # 2 % of its size would be below the low limit.
-        (Sensor(warning_low=990, warning_high=1000, danger_low=-1e9, danger_high=1e9), 999.8, 999.79),
     ],
 )
 def test_how_far_inside_a_value_is_all_right_again(sensor: Sensor, stays: float, returns: float) -> None:
-    limits = limits_of(a=sensor)
-    beyond = 1e8 if sensor.danger_high else (sensor.warning_high or 0) + 1
-    assert [crossing.level for crossing in look(limits, beyond, stays, stays, returns)] == [1, 0]
+    beyond = (sensor.warning_high or 0) + 1
+    assert [crossing.level for crossing in look(limits_of(a=sensor), beyond, stays, stays, returns)] == [1, 0]
+
+
+def test_between_two_limits_there_is_always_room_to_be_inside_again() -> None:
+    """2 % of what the high limit is by itself would be below the low one."""
+    limits = limits_of(a=Sensor(warning_low=990_000, danger_high=1_000_000))
+    assert levels(limits, 1_000_001, 997_500, 997_499, 989_999) == [(0, 2), (2, 0), (3, -1)]
 
 
 @given(
