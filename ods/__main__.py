@@ -12,6 +12,7 @@ HIDDEN = ("worker",)
 COMMANDS = {
     "serve": "receive telemetry, write it to InfluxDB, buffer it when InfluxDB is away (the same as ./server.py)",
     "restart": "go on with the code and the configuration as they are now; no pod notices",
+    "check": "look before a run whether all is as it should be, and say what to do",
     "simulate": "play the run of one or more pods against a server",
     "status": "show what a running ODS does",
     "mark": "note a moment of the run, such as the begin of a test, or list those noted",

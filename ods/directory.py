@@ -5,6 +5,8 @@ import logging
 import os
 import time
 import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from ods.errors import SettingsError
@@ -174,6 +176,32 @@ class DataDirectory:
             os.pwrite(self._lock, f"{os.getpid()}\n".encode(), 0)
         except OSError as error:
             log.debug("data directory: %s", error)
+
+
+@contextmanager
+def kept(path: Path) -> Iterator[str | None]:
+    """Keep ODS from starting on a data directory, for moments, that it may be read; an ODS that starts waits so long.
+
+    Gives the process that has locked it (`unknown` where it did not say), None where none has. Nothing is written.
+    Raises OSError where it cannot be looked.
+    """
+    try:
+        lock = os.open(path / _LOCK, os.O_RDONLY | os.O_CLOEXEC)
+    except (FileNotFoundError, NotADirectoryError):
+        yield None
+        return
+    try:
+        yield _holder_beside(lock)
+    finally:
+        os.close(lock)
+
+
+def _holder_beside(lock: int) -> str | None:
+    try:
+        fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return os.pread(lock, 32, 0).decode("ascii", "replace").strip() or "unknown"
+    return None
 
 
 def _checksum(noted: str) -> str:

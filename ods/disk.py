@@ -10,6 +10,8 @@ RESERVE_BYTES = 512 * 1024 * 1024
 RECORDINGS_MARGIN_BYTES = 128 * 1024 * 1024
 #: What the buffer's file may grow by at once, when SQLite moves its log into it. Bytes.
 CHECKPOINT_BYTES = 4 * 1024 * 1024
+#: What a point takes on disk in the buffer and the recordings together, to tell how long the disk lasts. Bytes.
+POINT_BYTES = 60
 
 
 class Disk:

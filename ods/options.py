@@ -9,7 +9,7 @@ import ipaddress
 import os
 import re
 import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -28,13 +28,16 @@ from ods.settings import (
     default_sensors,
 )
 
-_ENVIRONMENT_PREFIX = "ODS_"
+ENVIRONMENT_PREFIX = "ODS_"
 _UNITS = {"": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
 _UNITS |= {"KIB": 2**10, "MIB": 2**20, "GIB": 2**30, "TIB": 2**40}
 _MAX_POD_NAME_BYTES = 63
+#: What is wrong with a configuration file.
+FileError = configargparse.ConfigFileParserException
 #: Options that may be given more than once.
 _LISTS = ("pod", "allow")
-_ON_THE_COMMAND_LINE = frozenset(("config", "help", "version"))
+#: They have no meaning in a file.
+ON_THE_COMMAND_LINE = frozenset(("config", "help", "version"))
 
 _EXAMPLES = """examples:
   ./server.py
@@ -46,15 +49,24 @@ _EXAMPLES = """examples:
 def parse(arguments: Sequence[str], environment: Mapping[str, str]) -> Settings:
     """The settings. Raises SettingsError; `--help` and `--version` print and raise SystemExit."""
     parser = build_parser()
-    in_environment = environment.get(f"{_ENVIRONMENT_PREFIX}CONFIG") or default_config(environment)
+    in_environment = environment.get(f"{ENVIRONMENT_PREFIX}CONFIG") or default_config(environment)
     if in_environment and not any(re.match(r"-c|--config(=|$)", argument) for argument in arguments):
         arguments = ["--config", in_environment, *arguments]  # the parser looks for the file among the flags only
     try:
         given = parser.parse_args(list(arguments), env_vars=dict(environment))
-    except configargparse.ConfigFileParserException as error:
+    except FileError as error:
         raise SettingsError(_one_line(str(error))) from error
     except OSError as error:
         raise SettingsError(f"--config: {error}") from error
+    unknown = unknown_variables(environment, known_variables(parser))
+    warnings = [f"{name} in the environment is no option of ODS; it is ignored" for name in unknown]
+    return settings_from(given, environment, warnings=warnings)
+
+
+def settings_from(
+    given: argparse.Namespace, environment: Mapping[str, str], *, warnings: Sequence[str] = ()
+) -> Settings:
+    """What was parsed, as settings. Raises SettingsError for what only shows then."""
     return Settings(
         listener=ListenerSettings(host=given.host, port=given.port, allow=tuple(given.allow)),
         influx=_influx(given),
@@ -70,7 +82,7 @@ def parse(arguments: Sequence[str], environment: Mapping[str, str]) -> Settings:
         log_format=given.log_format,
         verbose=given.verbose,
         config=given.config,
-        warnings=tuple(_unknown_variables(parser, environment)),
+        warnings=tuple(warnings),
     )
 
 
@@ -81,19 +93,20 @@ class _TomlTable(configargparse.ConfigFileParser):  # type: ignore[misc]
         try:
             tables = tomllib.loads(stream.read())
         except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-            raise configargparse.ConfigFileParserException(f"--config {stream.name}: {error}") from error
+            raise FileError(f"--config {stream.name}: {error}") from error
         for key, table in tables.items():
             if key != "ods" or not isinstance(table, dict):
-                raise configargparse.ConfigFileParserException(f"--config {stream.name}: {key!r} is not in [ods]")
-        for key in _ON_THE_COMMAND_LINE.intersection(tables.get("ods", {})):
-            raise configargparse.ConfigFileParserException(f"--config: {key!r} is no option for a file")
-        return {key: _as_text(key, value) for key, value in tables.get("ods", {}).items()}
+                raise FileError(f"--config {stream.name}: {key!r} is not in [ods]")
+        for key in ON_THE_COMMAND_LINE.intersection(tables.get("ods", {})):
+            raise FileError(f"--config: {key!r} is no option for a file")
+        return {key: as_text(key, value) for key, value in tables.get("ods", {}).items()}
 
     def get_syntax_description(self) -> str:
         return "TOML, in the table [ods]"
 
 
-def _as_text(key: str, value: object) -> str | list[str]:
+def as_text(key: str, value: object) -> str | list[str]:
+    """A value of the file as a flag would have it. Raises FileError."""
     if isinstance(value, list) and key in _LISTS and all(isinstance(item, str) for item in value):
         return list(value)
     if isinstance(value, bool):
@@ -101,7 +114,7 @@ def _as_text(key: str, value: object) -> str | list[str]:
     if isinstance(value, (str, int)):
         return str(value)
     kind = "strings" if key in _LISTS else "one value"
-    raise configargparse.ConfigFileParserException(f"--config: {key} takes {kind}")
+    raise FileError(f"--config: {key} takes {kind}")
 
 
 class _Parser(configargparse.ArgumentParser):  # type: ignore[misc]
@@ -118,7 +131,7 @@ def build_parser() -> configargparse.ArgumentParser:
         epilog=_EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         config_file_parser_class=_TomlTable,
-        auto_env_var_prefix=_ENVIRONMENT_PREFIX,
+        auto_env_var_prefix=ENVIRONMENT_PREFIX,
         add_env_var_help=False,
         add_config_file_help=False,
         allow_abbrev=False,
@@ -187,15 +200,19 @@ def _pods(given: Sequence[tuple[str, str]]) -> dict[str, str]:
     return names
 
 
-def _unknown_variables(parser: configargparse.ArgumentParser, environment: Mapping[str, str]) -> list[str]:
-    known = {failpoints.VARIABLE, *(variable for action in parser._actions for variable in _variables(action))}
-    unknown = sorted(name for name in environment if name.startswith(_ENVIRONMENT_PREFIX) and name not in known)
-    return [f"{name} in the environment is no option of ODS; it is ignored" for name in unknown]
+def known_variables(parser: configargparse.ArgumentParser) -> set[str]:
+    """What ODS reads of the environment."""
+    return {failpoints.VARIABLE, *(variable for action in parser._actions for variable in _variables(action))}
+
+
+def unknown_variables(environment: Mapping[str, str], known: Collection[str]) -> list[str]:
+    """What looks as if it were for ODS, and is not."""
+    return sorted(name for name in environment if name.startswith(ENVIRONMENT_PREFIX) and name not in known)
 
 
 def _variables(action: Any) -> list[str]:
     return [
-        _ENVIRONMENT_PREFIX + option.lstrip("-").replace("-", "_").upper()
+        ENVIRONMENT_PREFIX + option.lstrip("-").replace("-", "_").upper()
         for option in action.option_strings
         if option.startswith("--")
     ]

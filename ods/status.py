@@ -15,7 +15,7 @@ from ods.admission import Admission
 from ods.availability import Availability, Outage
 from ods.buffer import Buffer
 from ods.clock import Clock
-from ods.disk import Disk
+from ods.disk import POINT_BYTES, Disk
 from ods.drain import Drain
 from ods.keeper_link import Restarts
 from ods.latency import Latency
@@ -39,8 +39,6 @@ LISTED = 20
 LAST_WORDS = 3
 #: The addresses of this machine are looked up again after this time. Seconds.
 ADDRESSES_SECONDS = 5.0
-#: What a point takes on disk in the buffer and the recordings together, to tell how long the disk lasts. Bytes.
-POINT_BYTES = 60
 #: The rate for which that is told while nothing comes in. Points a second.
 TOLD_RATE = 1000.0
 

@@ -203,6 +203,8 @@ def test_the_examples_do_what_they_say(influx: InfluxServer, start_ods: StartOds
         if words[1] == "simulate":
             words[words.index("--seconds") + 1] = "1"
             words += ["--host", "127.0.0.1", "--port", str(ods.port)]
+        elif words[1] == "check":
+            words += ods.arguments
         else:
             words += ["--directory", str(ods.directory)]
         words = [str(tmp_path / word) if word.endswith(".csv") else word for word in words]
