@@ -18,6 +18,8 @@ class Figure:
 
     name: str
     unit: str
+    #: The number of the contract (DESIGN section 12); empty where it has none.
+    reach: str = ""
 
 
 @dataclass(frozen=True)
@@ -27,8 +29,7 @@ class Ratio:
     name: str
     of: str
     by: str
-    #: The number of the contract (DESIGN section 12); None where it has none.
-    reach: float | None = None
+    reach: str = ""
 
 
 @dataclass(frozen=True)
@@ -41,12 +42,12 @@ class Summary:
     smallest: float
     middle: float
     largest: float
-    reach: float | None = None
+    reach: str = ""
 
 
 def summaries(figures: Sequence[Figure], ratios: Sequence[Ratio], rounds: Sequence[Round]) -> list[Summary]:
     """The lines of a row. What was not measured in any round has none."""
-    lines = [(figure.name, figure.unit, None, _values(rounds, figure.name)) for figure in figures]
+    lines = [(figure.name, figure.unit, figure.reach, _values(rounds, figure.name)) for figure in figures]
     lines += [(ratio.name, "ratio", ratio.reach, _ratios(rounds, ratio)) for ratio in ratios]
     return [
         Summary(name, unit, len(values), min(values), median(values), max(values), reach)

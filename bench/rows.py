@@ -20,10 +20,17 @@ class Sizes:
     #: Of the keeper alone.
     restarts: int = 50
     pods: int = 1000
+    #: Pods that send in bursts, all at once; and the fleets of which the cost of a point is measured.
+    fleet: int = 1000
+    fleets: tuple[int, ...] = (1, 10, 100, 1000, 2000)
+    #: Of a minute of an outage.
+    minute_points: int = 60_000
+    #: Of a backlog that ODS starts with.
+    waiting_points: int = 50_000_000
 
 
 #: What `--short` measures: enough to see that it works, and the order of magnitude.
-SHORT = Sizes(points=200_000, seconds=1.5, kills=1, restarts=4, pods=100)
+SHORT = Sizes(points=200_000, seconds=1.5, kills=1, restarts=4, pods=100, fleets=(1, 100), minute_points=6000)
 
 
 @dataclass(frozen=True)

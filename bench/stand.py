@@ -38,17 +38,23 @@ class Stand:
     @contextlib.contextmanager
     def ods(self, *, has_keeper: bool, has_influx: bool = True) -> Iterator[OdsProcess]:
         """An ODS that serves; with `has_influx` false nothing listens where it expects InfluxDB."""
+        with self.process(has_keeper=has_keeper, has_influx=has_influx) as ods:
+            ods.start()
+            if has_influx:
+                ods.wait_for_status(lambda status: status["influx"]["available"], what="InfluxDB to be seen")
+            yield ods
+            ods.stop()
+
+    @contextlib.contextmanager
+    def process(self, *, has_keeper: bool, has_influx: bool = True) -> Iterator[OdsProcess]:
+        """An ODS that is not started yet."""
         number = next(self._numbers)
         port = self.influx.port if has_influx else free_port()
         ods = OdsProcess(
             self._folder / f"ods-{number}", influx_port=port, database=f"bench_{number}", has_keeper=has_keeper
         )
         try:
-            ods.start()
-            if has_influx:
-                ods.wait_for_status(lambda status: status["influx"]["available"], what="InfluxDB to be seen")
             yield ods
-            ods.stop()
         finally:
             ods.kill()
             shutil.rmtree(ods.folder, ignore_errors=True)
@@ -74,3 +80,9 @@ def cpu_seconds(ods: OdsProcess) -> tuple[float, float]:
     """The processor time of all of ODS, and of its first process alone (the keeper, where there is one)."""
     first = used(ods.process_id).cpu_seconds
     return (first + used(worker_of(ods)).cpu_seconds if ods.has_keeper else first), first
+
+
+def memory_bytes(ods: OdsProcess) -> int:
+    """The resident memory of all of ODS."""
+    first = used(ods.process_id).memory_bytes
+    return first + used(worker_of(ods)).memory_bytes if ods.has_keeper else first

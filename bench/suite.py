@@ -6,12 +6,12 @@ from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from bench import keeper_alone, takeovers, throughput
+from bench import growth, keeper_alone, takeovers, throughput
 from bench.figures import Round, Summary, summaries
 from bench.rows import Row, Sizes
 from bench.stand import Stand
 
-ROWS: tuple[Row, ...] = (*takeovers.ROWS, *throughput.ROWS, *keeper_alone.ROWS)
+ROWS: tuple[Row, ...] = (*takeovers.ROWS, *throughput.ROWS, *growth.ROWS, *keeper_alone.ROWS)
 
 
 def chosen(only: Sequence[str], rows: Sequence[Row] = ROWS) -> list[Row]:

@@ -43,7 +43,7 @@ def _cells(lines: Lines) -> list[list[str]]:
 
 def _line(line: Summary) -> list[str]:
     values = [number(value) for value in (line.smallest, line.middle, line.largest)]
-    return [line.name, line.unit, *values, str(line.count), "" if line.reach is None else f"{line.reach:g}"]
+    return [line.name, line.unit, *values, str(line.count), line.reach]
 
 
 def _aligned(cells: Sequence[str], widths: Sequence[int]) -> list[str]:

@@ -2,7 +2,7 @@
 
 import time
 
-from bench import pods, raw
+from bench import backlogs, pods, raw
 from bench.figures import Figure, Ratio, Round
 from bench.processes import Load
 from bench.rows import Row, Sizes, mode_name, modes
@@ -12,6 +12,7 @@ from bench.stand import Stand, cpu_seconds
 PODS = 4
 TRICKLE_PER_SECOND = 1000.0
 STORED_SECONDS = 60.0
+DRAIN_SECONDS = 120.0
 #: How long a trickle runs before it is measured: what starts is done by then. Seconds.
 WARM_SECONDS = 0.5
 
@@ -49,6 +50,25 @@ def _to_buffer(stand: Stand, sizes: Sizes, number: int) -> Round:
             began, replied = load.ask("flood")
             ods.wait_for_totals(pending=sizes.points, in_flight=0)
             measured[mode_name(has_keeper)] = [sizes.points / (replied - began)]
+            ods.stop()
+            measured[ON_DISK] = [ods.buffer_bytes() / sizes.points]
+    return measured
+
+
+def _drain(stand: Stand, sizes: Sizes, number: int) -> Round:
+    """From the first request to the empty buffer, as ODS says it."""
+    measured = {}
+    kinds = [(LARGE, backlogs.LARGE_ROW_POINTS), (SMALL, backlogs.SMALL_ROW_POINTS)]
+    for name, row_points in kinds if number % 2 == 0 else reversed(kinds):
+        with stand.process(has_keeper=True) as ods:
+            ods.start()
+            ods.stop()
+            backlogs.fill(ods, sizes.points, row_points)
+            ods.start()
+            said = ods.wait_for_line(r"drain: done, \d+ points backfilled", timeout_seconds=DRAIN_SECONDS)
+            ods.wait_for_totals(pending=0, stored=sizes.points)
+            measured[name] = [float(said.partition("(")[2].split()[0])]
+            ods.stop()
     return measured
 
 
@@ -84,6 +104,8 @@ def _trickle(stand: Stand, sizes: Sizes, number: int) -> Round:
 KEEPER, NO_KEEPER = mode_name(True), mode_name(False)
 SINGLE = "posts of one point"
 ALONE = "the keeper alone"
+ON_DISK = "on disk"
+LARGE, SMALL = "large rows", "small rows"
 COMPARED = Ratio("keeper / no keeper", KEEPER, NO_KEEPER)
 
 
@@ -98,15 +120,27 @@ ROWS = [
         "a flood of 4 pods, each point confirmed and replied to",
         _both("points/s"),
         _to_influx,
-        (COMPARED, Ratio("keeper / raw", KEEPER, RAW, 0.7), Ratio("no keeper / raw", NO_KEEPER, RAW, 0.7)),
+        (COMPARED, Ratio("keeper / raw", KEEPER, RAW, "0.7"), Ratio("no keeper / raw", NO_KEEPER, RAW, "0.7")),
         needs=(RAW,),
     ),
     Row(
         "to the buffer",
         "the same with InfluxDB away, each point committed and replied to",
-        _both("points/s"),
+        (*_both("points/s"), Figure(ON_DISK, "bytes/point", "8")),
         _to_buffer,
-        (COMPARED, Ratio("keeper / raw", KEEPER, RAW, 0.9), Ratio("no keeper / raw", NO_KEEPER, RAW, 0.9)),
+        (COMPARED, Ratio("keeper / raw", KEEPER, RAW, "0.9"), Ratio("no keeper / raw", NO_KEEPER, RAW, "0.9")),
+        needs=(RAW,),
+    ),
+    Row(
+        "drain",
+        "of a backlog in rows of 5000 points, and in rows of 100, as 1000 points a second leave them",
+        (Figure(LARGE, "points/s"), Figure(SMALL, "points/s")),
+        _drain,
+        (
+            Ratio("large / raw", LARGE, RAW, "0.85"),
+            Ratio("small / raw", SMALL, RAW),
+            Ratio("small / large", SMALL, LARGE),
+        ),
         needs=(RAW,),
     ),
     Row(
@@ -114,12 +148,16 @@ ROWS = [
         "one pod that waits for each reply, beside posts of one point each",
         (*_both("lines/s"), Figure(SINGLE, "posts/s")),
         _one_by_one,
-        (COMPARED, Ratio("keeper / posts", KEEPER, SINGLE, 0.5), Ratio("no keeper / posts", NO_KEEPER, SINGLE, 0.5)),
+        (
+            COMPARED,
+            Ratio("keeper / posts", KEEPER, SINGLE, "0.5"),
+            Ratio("no keeper / posts", NO_KEEPER, SINGLE, "0.5"),
+        ),
     ),
     Row(
         "trickle",
         "1000 points a second, one at a time: processor time (under 10 % of a core)",
-        (*_both("% of a core"), Figure(ALONE, "% of a core")),
+        (*(Figure(name, "% of a core", "10") for name in (KEEPER, NO_KEEPER)), Figure(ALONE, "% of a core")),
         _trickle,
         (COMPARED,),
     ),

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from harness.sizes import sized
 
-from bench import machine, points, table
+from bench import growth, machine, points, table, throughput
 from bench.__main__ import arguments, main, sizes
 from bench.figures import Figure, Ratio, Round, Summary, summaries
 from bench.rows import SHORT, Row, Sizes
@@ -26,7 +26,7 @@ def row(name: str, *rounds: Round, needs: Sequence[str] = (), is_once: bool = Fa
             raise AssertionError("not measured\nand why")
         return rounds[number]
 
-    return Row(name, "", (FAST, SLOW), measure, (Ratio("ratio", "fast", "slow", 0.7),), tuple(needs), is_once)
+    return Row(name, "", (FAST, SLOW), measure, (Ratio("ratio", "fast", "slow", "0.7"),), tuple(needs), is_once)
 
 
 # -- Statistics -------------------------------------------------------------------------------------------------------
@@ -39,8 +39,8 @@ def test_a_figure_has_its_smallest_middle_and_largest_value_of_all_rounds() -> N
 
 def test_a_ratio_is_of_values_of_one_round() -> None:
     rounds = [{"fast": [1.0], "slow": [2.0]}, {"fast": [90.0], "slow": [100.0]}, {"fast": [3.0], "slow": [4.0]}]
-    (line,) = summaries([], [Ratio("ratio", "fast", "slow", 0.7)], rounds)
-    assert (line.smallest, line.middle, line.largest, line.count, line.reach) == (0.5, 0.75, 0.9, 3, 0.7)
+    (line,) = summaries([], [Ratio("ratio", "fast", "slow", "0.7")], rounds)
+    assert (line.smallest, line.middle, line.largest, line.count, line.reach) == (0.5, 0.75, 0.9, 3, "0.7")
 
 
 def test_what_was_not_measured_is_not_in_the_table() -> None:
@@ -54,7 +54,7 @@ def test_what_was_not_measured_is_not_in_the_table() -> None:
 LINES = {
     "one": [
         Summary("fast", "points/s", 5, 123_456.7, 234_567.8, 345_678.9),
-        Summary("of raw", "ratio", 5, 0.5, 0.6, 1, 0.7),
+        Summary("of raw", "ratio", 5, 0.5, 0.6, 1, "0.7"),
     ],
     "another": [Summary("fast", "s", 1, 12.34, 123.4, 0.001)],
 }
@@ -146,18 +146,35 @@ def test_the_machine_and_the_versions_are_told() -> None:
 
 @pytest.mark.parametrize(
     "names",
-    sized([["one by one"]], long=[["one by one"], ["kill -9, 1 pod"], ["to InfluxDB"]]),
+    sized(
+        [["one by one"], ["drain"], ["start"]],
+        long=[["kill -9, 1 pod"], *([row.name] for row in (*throughput.ROWS, *growth.ROWS) if row.name != "raw")],
+    ),
     ids=lambda names: names[0],
 )
 def test_a_row_is_measured(
     needs_influx: None, names: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """In the shortest form: of the figures it says only that they are there."""
-    tiny = Sizes(points=4000, seconds=0.2, kills=1, restarts=2, pods=4)
+    tiny = Sizes(
+        points=20_000,
+        seconds=0.2,
+        kills=1,
+        restarts=2,
+        pods=4,
+        fleet=4,
+        fleets=(1, 10),
+        minute_points=400,
+        waiting_points=2_000_000,
+    )
     monkeypatch.setattr("bench.__main__.SHORT", tiny)
     options = [word for name in names for word in ("--only", name)]
     assert main(["--short", "--markdown", *options]) == 0, capsys.readouterr()
     printed = capsys.readouterr().out
     (measured,) = [row for row in chosen(names) if row.name in names]
-    for expected in (measured.name, *(figure.name for figure in measured.figures)):
+    of_other_fleets = {figure.name for figure in growth.of_fleets(set(growth.FLEETS) - set(tiny.fleets))}
+    for expected in (
+        measured.name,
+        *(figure.name for figure in measured.figures if figure.name not in of_other_fleets),
+    ):
         assert f"| {expected} |" in printed
