@@ -442,6 +442,16 @@ def test_lines_whose_leaving_is_in_doubt_are_in_one_place_and_counted(
 # Totals
 
 
+@pytest.mark.parametrize(
+    "pods", [{f"pod-{at}": at for at in range(1, 1001)}, {'a"b\\c é😀': 1, "": 2}], ids=["many", "odd"]
+)
+def test_points_of_any_pods_are_counted_and_taken_off(buffer: Buffer, pods: dict[str, int]) -> None:
+    ids = [append(buffer, pods=pods) for _ in range(2)]
+    assert buffer.totals()["pending"] == {pod: 2 * points for pod, points in pods.items()}
+    assert buffer.delete(ids[:1]) == pods
+    assert buffer.totals()["pending"] == pods
+
+
 def test_totals_are_known_without_reading_the_backlog(buffer: Buffer, path: Path) -> None:
     """They are a table of their own: they stay what they were when the rows are taken away behind its back."""
     append(buffer, pods={"a": 3, "b": 4})
