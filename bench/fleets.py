@@ -25,12 +25,12 @@ class Seen:
 
 
 def bursts(connection: Connection, port: int, pods: int, lines_per_second: float) -> None:
-    """Asked for so many seconds, all pods together send at this rate, one pod after the other; answers `Seen`."""
+    """Asked for so many seconds, all pods together send at this rate, one after the other; answers `Seen`."""
     fleet = _Fleet([_Pod(connect(port, address)) for address in addresses(pods)], lines_per_second)
     connection.send(None)
-    (seconds,) = connection.recv()
-    connection.send(fleet.run(seconds))
-    connection.recv()  # they stay connected until nobody asks any more
+    while True:
+        (seconds,) = connection.recv()
+        connection.send(fleet.run(seconds))
 
 
 class _Fleet:

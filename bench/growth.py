@@ -18,6 +18,8 @@ from bench.stand import Stand, cpu_seconds, memory_bytes, worker_of
 
 #: What each of a thousand pods sends. Lines a second.
 POD_LINES_PER_SECOND = 100.0
+#: They have done so before they are measured: InfluxDB makes forty thousand series then. Seconds.
+WARM_SECONDS = 2.0
 #: The contract's bound for replies. Seconds.
 REPLY_SECONDS = 0.25
 #: What a fleet of any size sends in all, where the cost of a line is measured. Lines a second.
@@ -34,6 +36,7 @@ def _many_pods(stand: Stand, sizes: Sizes, _: int) -> Round:
     rate = sizes.fleet * POD_LINES_PER_SECOND
     with stand.ods(has_keeper=True) as ods, Load(bursts, ods.port, sizes.fleet, rate) as load:
         load.answer()
+        first: Seen = load.ask(WARM_SECONDS)
         before = cpu_seconds(ods)[0]
         seen: Seen = load.ask(sizes.seconds)
         spent = cpu_seconds(ods)[0] - before
@@ -41,7 +44,7 @@ def _many_pods(stand: Stand, sizes: Sizes, _: int) -> Round:
     waited = sorted(seen.waited_seconds)
     return {
         "lines sent": [seen.lines / seen.seconds],
-        "lines lost": [seen.lines - totals["stored"]],
+        "lines lost": [first.lines + seen.lines - totals["stored"]],
         "replies within 250 ms": [100 * sum(one <= REPLY_SECONDS for one in waited) / len(waited)],
         "99 % of replies within": [1000 * waited[len(waited) * 99 // 100]],
         "last reply": [1000 * waited[-1]],
