@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 from ods import __version__
 
-#: What the keeper starts (`ods.keeper`); nobody else does, so that it is not listed.
-HIDDEN = ("worker",)
+#: What the keeper starts, and becomes (`ods.keeper`); nobody else does, so that they are not listed.
+HIDDEN = ("worker", "keeper")
 #: Each command with what it does; the module `ods.commands.<command>` has its `main`.
 COMMANDS = {
     "serve": "receive telemetry, write it to InfluxDB, buffer it when InfluxDB is away (the same as ./server.py)",

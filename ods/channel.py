@@ -11,7 +11,8 @@ may be of different versions for a while, so what a message holds besides what i
                       {"do": "connection", ...}  take this connection; with its socket and its tape
                       {"do": "all"}              those were the connections that stood already
                       {"do": "hand over"}        settle what was read, and end; the pods stay
-                      {"do": "stop"}             end in good order, and ODS with it
+                      {"do": "stop", ...}        end in good order, and ODS with it
+                      {"do": "beat"}             the keeper has heard a beat: it does not stand still
                       {"do": "refused", ...}     the restart that was asked for is not done, and why
                       {"do": "accepted"}         the trial of this version is over
     worker -> keeper  {"say": "serving"}         it has started

@@ -75,6 +75,10 @@ class HandedOver(gevent.GreenletExit):  # type: ignore[misc]
     """Another process goes on with the connection: it is no end, neither of the stream nor of a line in it."""
 
 
+class PodsStay(HandedOver):
+    """The same, but whether another process goes on is not known: what has arrived is read before."""
+
+
 class Connection:
     """A socket, what reads from it, what is written to it."""
 
@@ -122,7 +126,9 @@ class Connection:
         """Read until the pod ends the connection or ODS is stopped; returns how it ended, in words."""
         try:
             how = self._read(receiver)
-        except HandedOver:
+        except HandedOver as end:
+            if isinstance(end, PodsStay):
+                self._sweep(receiver)
             receiver.flush()
             self._linger(receiver, HAND_OVER_SECONDS, for_replies=False)
             return HANDED_OVER

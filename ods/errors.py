@@ -9,7 +9,8 @@ OdsError
 │   └── Rejected           some lines of the batch are bad: find them, quarantine them, store the rest
 ├── BufferUnavailable      the batch was not committed
 │   └── BufferFull         there is no room for it; what is in the buffer is safe
-└── TapeRefused            a connection's tape cannot be used: go on from where the kernel is
+├── TapeRefused            a connection's tape cannot be used: go on from where the kernel is
+└── StateRefused           a keeper cannot go on with what another left: leave that one as it is
 """
 
 
@@ -68,3 +69,7 @@ class BufferFull(BufferUnavailable):
 
 class TapeRefused(OdsError):
     """What a worker before left of a connection is nothing that could be gone on with."""
+
+
+class StateRefused(OdsError):
+    """What a keeper would leave to this one is nothing that it could go on with."""

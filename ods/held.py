@@ -1,12 +1,19 @@
-"""The connections that the keeper holds: a duplicate of each pod's socket, and its tape. It reads from neither."""
+"""The connections that the keeper holds: a duplicate of each pod's socket, and its tape. It reads from neither.
 
+Where the service manager holds files too (`ods.descriptor_store`), it is given them all.
+"""
+
+import contextlib
 import logging
 import os
 import socket
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
+from ods import tape_owner
 from ods.channel import Channel
+from ods.descriptor_store import DescriptorStore
+from ods.keeper_state import ConnectionState
 from ods.tape import Tape
 
 log = logging.getLogger(__name__)
@@ -24,10 +31,12 @@ class _Connection:
 class Held:
     """All of them, each by a number of its own; at most so many `tapes`, as pods come first where files are few."""
 
-    def __init__(self, *, tapes: int) -> None:
+    def __init__(self, *, tapes: int, store: DescriptorStore | None = None) -> None:
         self._most_tapes = tapes
+        self._store = store or DescriptorStore(None)
         self._connections: dict[int, _Connection] = {}
-        self._last = 0
+        #: The last number that was given.
+        self.last = 0
         self._is_tapeless_said = False
 
     def __len__(self) -> int:
@@ -38,9 +47,27 @@ class Held:
 
     def add(self, sock: socket.socket, peer: tuple[str, int]) -> int:
         """Hold a new connection; returns its number."""
-        self._last += 1
-        self._connections[self._last] = _Connection(sock.detach(), self._tape(), (peer[0], peer[1]))
-        return self._last
+        self.last += 1
+        held = _Connection(sock.detach(), self._tape(), (peer[0], peer[1]))
+        self._connections[self.last] = held
+        _note_owner(held)
+        self._give_to_store(self.last)
+        return self.last
+
+    def take_over(self, connections: Iterable[ConnectionState], *, last: int = 0) -> None:
+        """Hold those that a keeper before has left, under their numbers."""
+        for each in connections:
+            self._connections[each.number] = _Connection(each.socket, each.tape, each.address, each.is_new)
+            self._give_to_store(each.number)
+            last = max(last, each.number)
+        self.last = max(self.last, last)
+
+    def state(self) -> tuple[ConnectionState, ...]:
+        """All that the next keeper needs to know of them."""
+        return tuple(
+            ConnectionState(number=number, socket=each.socket, tape=each.tape, address=each.address, is_new=each.is_new)
+            for number, each in self._connections.items()
+        )
 
     def hand(self, number: int, channel: Channel) -> None:
         """Hand a duplicate of it to a worker."""
@@ -53,14 +80,23 @@ class Held:
         """A worker knows of it."""
         if number in self._connections:
             self._connections[number].is_new = False
+            _note_owner(self._connections[number])
 
     def close(self, number: int) -> None:
         """Let go of one that has ended."""
         held = self._connections.pop(number, None)
         if held is not None:
+            self._store.remove("c", number)
             os.close(held.socket)
             if held.tape is not None:
+                self._store.remove("t", number)
                 os.close(held.tape)
+
+    def _give_to_store(self, number: int) -> None:
+        held = self._connections[number]
+        self._store.put("c", number, held.socket)
+        if held.tape is not None:
+            self._store.put("t", number, held.tape)
 
     def _tape(self) -> int | None:
         """A tape; where there is no memory for one, or no file to spare, a connection does without."""
@@ -74,3 +110,9 @@ class Held:
             self._is_tapeless_said = True
             log.error("a connection has no tape: %s; what it has in flight is lost if the worker dies", reason)
         return None
+
+
+def _note_owner(held: _Connection) -> None:
+    if held.tape is not None:
+        with contextlib.suppress(OSError):  # no memory is left for it; while the keeper lives nobody needs it
+            tape_owner.write(held.tape, held.address[0], is_entered=not held.is_new)

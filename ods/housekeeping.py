@@ -39,7 +39,10 @@ NOTES_STOP_SECONDS = 0.1
 
 
 class Housekeeping:
-    """The ticker. `backlog_grew` is called when the buffer is found to hold something."""
+    """The ticker. `is_kept` tells whether the keeper, where there is one, does not stand still.
+
+    `backlog_grew` is called when the buffer is found to hold something.
+    """
 
     def __init__(
         self,
@@ -60,6 +63,7 @@ class Housekeeping:
         status: Status,
         store: StoreManager,
         web: Web,
+        is_kept: Callable[[], bool],
         backlog_grew: Callable[[], None],
     ) -> None:
         self._availability = availability
@@ -78,6 +82,7 @@ class Housekeeping:
         self._status = status
         self._store = store
         self._web = web
+        self._is_kept = is_kept
         self._backlog_grew = backlog_grew
         self._notes = Worker("notes")
         self._supervisor: Supervisor | None = None
@@ -141,7 +146,7 @@ class Housekeeping:
     def _notify(self, now: float) -> None:
         """Tell systemd how it stands; not that all is well where a restart could heal what is not."""
         if self._notifier.is_heard:
-            is_well = not self._progress.calls_for_restart
+            is_well = not self._progress.calls_for_restart and self._is_kept()
             self._notifier.tick(now, sentence=self._status.sentence(), is_well=is_well)
 
     def _held(self, done: AsyncResult) -> None:

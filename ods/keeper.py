@@ -15,11 +15,14 @@ It does nothing that could fail or wait: no gevent, no thread, no data, no disk,
     signals         SIGTERM, SIGINT: let the worker end in good order, and end with its status
                     SIGHUP: start a second zygote from the code and the configuration as they are now; when it is ready
                     let the worker settle what it holds and end, and have the next one forked from it. One that does not
-                    become ready is ended, and one whose worker fails in its trial (`ods.trial`) gives way to the former
+                    become ready is ended, one whose worker fails in its trial (`ods.trial`) gives way to the former.
+                    Where the keeper's own code has changed too, the keeper becomes the new one then (`ods.succession`)
     time            a worker that does not beat stands still: it is killed. One that cannot die (it waits for a disk) is
                     waited for, for it holds the buffer
 
-When the keeper itself dies, the worker sees the end of the channel, stores what it has read and ends.
+When the keeper itself dies, the worker sees the end of the channel, stores what it has read and ends. Under systemd the
+connections stand then too, and the next keeper is handed them (`ods.descriptor_store`). When the keeper stands still,
+the worker hears no answer to its beats, and the watchdog is fed no more.
 """
 
 import logging
@@ -32,15 +35,19 @@ import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from typing import Any
 
 from ods.acceptance import Acceptance
 from ods.backoff import Backoff
-from ods.channel import ChannelClosed, Message
+from ods.channel import Channel, ChannelClosed, Message
 from ods.child_process import ChildProcess
+from ods.descriptor_store import DescriptorStore
 from ods.directory import DataDirectory
 from ods.held import Held
+from ods.keeper_state import ConnectionState, KeeperState, WorkerState, differs
 from ods.restarts import ASKED_FOR, FAILED, Restarts
 from ods.settings import Settings
+from ods.succession import Succession
 from ods.trial import Trial
 from ods.worker_process import Stage, WorkerProcess
 from ods.zygote_process import ZygoteProcess, adopt_workers
@@ -79,13 +86,17 @@ class Keeper:
         *,
         listening: socket.socket,
         directory: DataDirectory,
+        store: DescriptorStore | None = None,
+        connections: Sequence[ConnectionState] = (),
     ) -> None:
         self._settings = settings
         self._argv = argv
         self._environment = environment
         self._listening = listening
         self._directory = directory
-        self._held = Held(tapes=resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 4)
+        self._store = store or DescriptorStore(None)
+        self._held = Held(tapes=resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 4, store=self._store)
+        self._held.take_over(connections)
         self._acceptance = Acceptance(listening, self._held)
         self._restarts = Restarts()
         self._worker: WorkerProcess | None = None
@@ -95,7 +106,9 @@ class Keeper:
         self._trial: Trial | None = None
         #: What is not needed any more, and has been killed.
         self._leaving: list[ChildProcess] = []
-        self._has_started = False
+        #: Whether a worker was started: what the first one cannot do ends ODS, unless pods are connected already.
+        self._has_started = bool(connections)
+        self._succession = Succession(argv, environment)
         self._is_upgrade_wanted = False
         self._pause = Backoff(FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS)
         self._zygote_pause = Backoff(ZYGOTE_PAUSE_SECONDS, LONGEST_ZYGOTE_PAUSE_SECONDS)
@@ -107,6 +120,15 @@ class Keeper:
         self._signals, self._signalled = socket.socketpair()
         self._has_terminal = os.isatty(2)
 
+    def go_on_from(self, state: KeeperState) -> None:
+        """Be the successor of the keeper that this process was. Raises OSError."""
+        self._held.take_over(state.connections, last=state.last_number)
+        self._restarts.take_over(state.restarts)
+        self._has_started = True
+        channel = Channel(socket.socket(fileno=state.worker.channel))
+        self._worker = WorkerProcess(state.worker.process_id, channel)
+        self._worker.stage = Stage.SERVING
+
     def run(self) -> int:
         """Keep. Returns the exit status."""
         adopt_workers()
@@ -115,6 +137,7 @@ class Keeper:
         signal.set_wakeup_fd(self._signalled.fileno(), warn_on_full_buffer=False)
         for number in _SIGNALS:
             signal.signal(number, lambda *_: None)  # noted by the descriptor above, acted on in the loop
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)  # they were held while this keeper took over
         before = time.monotonic()
         while self._status is None:
             now = time.monotonic()
@@ -155,7 +178,8 @@ class Keeper:
             watch(child.pidfd, partial(self._let_go, child))
         if self._acceptance.is_due(time.monotonic()) and not self._is_ending:
             watch(self._acceptance.fileno(), self._accept)
-        is_busy = self._worker is None or self._deadline != float("inf") or self._trial is not None
+        is_waiting = self._trial is not None or self._succession.is_trying or self._succession.is_due
+        is_busy = self._worker is None or self._deadline != float("inf") or is_waiting
         for file, _ in poll.poll((BUSY_SECONDS if is_busy else IDLE_SECONDS) * 1000):
             actions[file]()
 
@@ -168,11 +192,14 @@ class Keeper:
             self._look_at_zygote(zygote, now)
         if self._worker is not None:
             self._look_at_worker(self._worker, now)
+        self._store.flush()
+        self._look_at_succession(now)
         if self._is_ending:
             return
         if self._next is not None and self._next.is_ready and not (self._zygote and self._zygote.is_asked):
             self._exchange()
-        if self._zygote is None and now >= self._zygote_pause.until:
+        is_succeeded = self._succession.is_due and self._worker is not None  # what follows starts its own
+        if self._zygote is None and now >= self._zygote_pause.until and not is_succeeded:
             self._start_zygote()
         if self._worker is None and now >= self._pause.until:
             self._start()
@@ -249,6 +276,7 @@ class Keeper:
             "directory": str(self._settings.directory),
             "restarts": self._restarts.as_dict() | {"is_on_trial": worker.is_on_trial},
             "is_first": worker.is_first,
+            "pods_stay": self._store.is_there,
         }
         worker.channel.send(go, [2] if lock is None else [2, lock])
         for number in list(self._held):
@@ -262,6 +290,8 @@ class Keeper:
             self._restarts.are_told()
             if self._trial is not None and worker.is_on_trial:
                 self._trial.serving(worker.heard_at)
+        elif said == "beat":
+            worker.channel.send({"do": "beat"})
         elif said == "entered" and isinstance(message.get("id"), int):
             self._held.entered(message["id"])
         elif said == "closed" and isinstance(message.get("id"), int):
@@ -341,16 +371,9 @@ class Keeper:
         if zygote is self._zygote:
             self._start_seconds = START_SECONDS
             self._zygote_pause.reset()
-        elif (reason := self._differs(message)) is not None:
+        elif (reason := differs(bound_by(self._settings), message)) is not None:
             zygote.told = None
             zygote.kill(reason)
-
-    def _differs(self, message: Message) -> str | None:
-        """What of the new configuration this keeper cannot follow: it holds the port, and the lock on the directory."""
-        listener = self._settings.listener
-        own = {"host": listener.host, "port": listener.port, "directory": str(self._settings.directory)}
-        changed = [f"--{name} is {message.get(name)} now" for name, value in own.items() if message.get(name) != value]
-        return f"{', '.join(changed)}: that takes a stop and a start of ODS" if changed else None
 
     def _bury_zygote(self, zygote: ZygoteProcess) -> None:
         """A zygote has died; what it has forked lives."""
@@ -395,12 +418,21 @@ class Keeper:
     # -- An upgrade
 
     def _upgrade(self) -> None:
-        if self._next is not None or self._is_ending:
+        if self._next is not None or self._is_ending or self._succession.is_trying:
             return
         if self._trial is not None:
             self._is_upgrade_wanted = True
             return
         log.info("restart: a worker is started from the code and the configuration as they are now")
+        if self._worker is None:
+            self._start_next()
+            return
+        try:
+            self._succession.try_out(self._state(self._worker))
+        except OSError as error:
+            self._refuse(error)
+
+    def _start_next(self) -> None:
         try:
             self._next = ZygoteProcess(self._argv, self._environment)
         except OSError as error:
@@ -408,6 +440,7 @@ class Keeper:
 
     def _refuse(self, reason: object) -> None:
         """What was to take over did not become ready, or must not."""
+        self._succession.forget()
         if self._is_ending:
             return
         log.error("restart: refused, and ODS goes on as it was: %s", reason)
@@ -441,6 +474,7 @@ class Keeper:
 
     def _fall_back(self, trial: Trial, cause: str) -> None:
         """Go on with the version before."""
+        self._succession.forget()
         self._restarts.add(FAILED + cause)
         log.error(
             "restart: the new version failed: %s; the one before takes over, with %d connections (restart %d)",
@@ -452,16 +486,63 @@ class Keeper:
         self._is_upgrade_wanted = False
         self._pause.reset()
 
+    # -- The keeper's own code
+
+    def _look_at_succession(self, now: float) -> None:
+        verdict = self._succession.look(now)
+        if verdict is not None and verdict.reason:
+            self._refuse(verdict.reason)
+        elif verdict is not None and not self._is_ending:
+            self._start_next()
+        elif self._succession.is_due and self._worker is not None and self._is_quiet(self._worker):
+            self._succeed(self._worker)
+
+    def _is_quiet(self, worker: WorkerProcess) -> bool:
+        """Whether nothing is under way that the next keeper would have to know of."""
+        is_at_work = worker.stage is Stage.SERVING and worker.is_open and not worker.is_handing_over
+        is_unhurt = worker.killed_at is None and not worker.channel.has_unsent and not self._store.has_unsaid
+        return is_at_work and is_unhurt and self._next is None and self._trial is None and not self._is_ending
+
+    def _succeed(self, worker: WorkerProcess) -> None:
+        """Become the next keeper, once this one's zygote has ended: it is of no use to that one."""
+        if self._zygote is not None:
+            self._dismiss(self._zygote)
+            self._zygote = None
+        if self._leaving:
+            return
+        self._take_signals()
+        if not self._is_ending and self._succession.is_due:
+            self._succession.succeed(self._state(worker))
+
+    def _state(self, worker: WorkerProcess) -> KeeperState:
+        """What a successor is left."""
+        return KeeperState(
+            listening=self._listening.fileno(),
+            lock=self._directory.lock_file,
+            last_number=self._held.last,
+            connections=self._held.state(),
+            worker=WorkerState(process_id=worker.process_id, channel=worker.channel.fileno()),
+            restarts=self._restarts.as_dict(),
+            stored=self._store.names,
+            bound=bound_by(self._settings),
+        )
+
     # -- Signals
 
     def _take_signals(self) -> None:
-        for number in self._signals.recv(100):
+        for number in self._noted_signals():
             if number == signal.SIGHUP and not (self._has_terminal and not os.isatty(2)):
                 self._upgrade()
             elif number in _SIGNALS:  # a terminal that is gone sends SIGHUP too
-                self._end()
+                self._end(pods_stay=number == signal.SIGTERM)  # if this is no restart, systemd ends the connections
 
-    def _end(self) -> None:
+    def _noted_signals(self) -> bytes:
+        try:
+            return self._signals.recv(100)
+        except BlockingIOError:
+            return b""
+
+    def _end(self, *, pods_stay: bool = False) -> None:
         if self._is_ending:
             return
         self._is_ending = True
@@ -471,4 +552,9 @@ class Keeper:
         if self._worker is None:
             self._status = int(self._has_started)  # there was none to store what pods have sent
         else:
-            self._worker.channel.send({"do": "stop"})
+            self._worker.channel.send({"do": "stop", "pods_stay": pods_stay and self._store.is_there})
+
+
+def bound_by(settings: Settings) -> dict[str, Any]:
+    """What of the options no worker and no keeper that follows may change: the port is taken, the directory locked."""
+    return {"host": settings.listener.host, "port": settings.listener.port, "directory": str(settings.directory)}

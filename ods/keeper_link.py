@@ -6,6 +6,7 @@ All of it happens in the hub, so that a hub that stands still does not beat.
 import logging
 import os
 import socket
+import time
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -22,6 +23,8 @@ log = logging.getLogger(__name__)
 
 #: How often the keeper is told that the hub turns. Seconds.
 BEAT_SECONDS = 0.25
+#: A keeper that has not answered a beat for so long may stand still. Seconds.
+ANSWER_SECONDS = 0.75
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +75,9 @@ class KeeperLink:
         self.is_handing_over = False
         self.is_ending = False
         self.is_on_trial = False
+        #: Whether this is an end that the pods need not notice: the next start is handed their connections.
+        self.pods_stay = False
+        self._answered_at = float("inf")
 
     def start(self) -> None:
         """Begin to beat and to listen."""
@@ -110,6 +116,11 @@ class KeeperLink:
         found = list(self._arrivals)
         self._arrivals.clear()
         return found
+
+    @property
+    def is_answered(self) -> bool:
+        """Whether the keeper answers the beats: one that stands still accepts no pod, and starts no worker."""
+        return time.monotonic() - self._answered_at < ANSWER_SECONDS
 
     def entered(self, number: int) -> None:
         """Say that a new connection is known, and its begin told of."""
@@ -157,6 +168,7 @@ class KeeperLink:
     def _heed(self, message: Message, files: list[int]) -> None:
         done = message.get("do")
         if done == "go" and files:
+            self.pods_stay = message.get("pods_stay") is True
             os.dup2(files[0], 2)
             os.close(files[0])
             go = _go(message, files[1] if len(files) > 1 else None)
@@ -172,7 +184,10 @@ class KeeperLink:
             self._answer(str(message.get("reason")))
         elif done == "hand over":
             self.hand_over()
+        elif done == "beat":
+            self._answered_at = time.monotonic()
         elif done == "stop":
+            self.pods_stay = message.get("pods_stay") is True
             self.is_ending = True
             self._end()
         self._heard.set()

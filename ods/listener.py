@@ -18,7 +18,7 @@ import psutil
 from gevent import socket as gsocket
 from gevent.server import StreamServer
 
-from ods.connection import HANDED_OVER, Connection, HandedOver, Receiver
+from ods.connection import HANDED_OVER, Connection, HandedOver, PodsStay, Receiver
 from ods.keeper_link import Arrival, Go, KeeperLink
 from ods.settings import ListenerSettings
 from ods.sockets import listening
@@ -133,15 +133,21 @@ class Listener:
 
         Where they are handed over, what was not read yet is left to the successor, and the connections stand.
         """
-        is_end_for_pods = self._link is None or self._link.is_ending
-        end = gevent.GreenletExit if is_end_for_pods else HandedOver
         if self._taking is not None:
             self._taking.kill()
         if self._server is not None:
             self._server.close()
         gevent.sleep(0)  # those accepted in this turn of the hub begin to be served
         with contextlib.suppress(gevent.Timeout):
-            gevent.killall(list(self._greenlets), end, block=True, timeout=2.0)
+            gevent.killall(list(self._greenlets), self._end, block=True, timeout=2.0)
+
+    @property
+    def _end(self) -> type[BaseException]:
+        """What this process's end is for a connection."""
+        if self._link is None or (self._link.is_ending and not self._link.pods_stay):
+            end: type[BaseException] = gevent.GreenletExit
+            return end
+        return PodsStay if self._link.is_ending else HandedOver
 
     def _take(self) -> None:
         """Serve what the keeper accepts."""

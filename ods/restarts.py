@@ -2,6 +2,7 @@
 
 import time
 from collections import deque
+from collections.abc import Mapping
 from typing import Any
 
 #: So many of the latest are told of.
@@ -23,6 +24,11 @@ class Restarts:
         self.total += 1
         self._untold += 1
         self._latest.append({"time_ns": time.time_ns(), "cause": cause})
+
+    def take_over(self, told: Mapping[str, Any]) -> None:
+        """Go on from what a keeper before told (`as_dict`)."""
+        self.total, self._untold = int(told["total"]), int(told["untold"])
+        self._latest.extend(told["latest"])
 
     def are_told(self) -> None:
         """A worker has started that knows of all of them."""

@@ -151,6 +151,7 @@ class Service:
             status=self._status,
             store=self._store,
             web=self._web,
+            is_kept=lambda: link is None or link.is_answered,
             backlog_grew=self._backlog_grew,
         )
 

@@ -7,6 +7,7 @@ Promises never to wait for systemd: what cannot be said now is said with the nex
 
 import logging
 import os
+import re
 import socket
 from collections.abc import Mapping, MutableMapping, Sequence
 from dataclasses import dataclass
@@ -17,6 +18,8 @@ log = logging.getLogger(__name__)
 FIRST_SOCKET = 3
 #: The name that `conf/systemd/ods.socket` gives to the socket that pods connect to.
 PODS = "pods"
+#: What the files in its store are called (`ods.descriptor_store`).
+_STORED = re.compile(r"[ct]\d{1,15}", re.ASCII)
 #: The watchdog is fed this often in each of its times.
 FEEDS = 3
 
@@ -34,6 +37,10 @@ class Systemd:
     watchdog_seconds: float | None = None
     #: The file descriptor of the socket that pods connect to, which systemd holds; None where ODS is to make one.
     pods_socket: int | None = None
+    #: What systemd has held for an ODS that is gone (`ods.descriptor_store`): names and file descriptors.
+    stored: tuple[tuple[str, int], ...] = ()
+    #: How many files it holds at most; None where it does not tell.
+    most_stored: int | None = None
 
 
 def for_worker(environment: Mapping[str, str]) -> dict[str, str]:
@@ -48,10 +55,14 @@ def for_worker(environment: Mapping[str, str]) -> dict[str, str]:
 def take(environment: MutableMapping[str, str]) -> Systemd:
     """What the environment holds for this process; the variables are removed from it, as they concern no other."""
     given = {name: environment.pop(name) for name in _VARIABLES if name in environment}
+    sockets = _sockets(given)
+    stored = tuple(each for each in sockets if _STORED.fullmatch(each[0]) and not _listens_on_tcp(each[1]))
     return Systemd(
+        stored=stored,
+        most_stored=_number(environment.get("FDSTORE")),
         notify_address=given.get("NOTIFY_SOCKET") or None,
         watchdog_seconds=_watchdog_seconds(given),
-        pods_socket=_pods_socket(_sockets(given)),
+        pods_socket=_pods_socket([each for each in sockets if each not in stored]),
     )
 
 

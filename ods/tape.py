@@ -8,6 +8,7 @@ stream was read (`ods.stream_offsets`), and finds here where to begin, and the t
                        any more, so that a pod that sends little touches few pages
              read_to   stream offset up to which was read, as its reader saw it; the kernel knows better
              noted     how many notes were ever written
+             owner     whose it is, for a keeper that finds nothing else (`ods.tape_owner`)
              state     which of two slots counts: settled (stream offset before which nothing has to be repeated), how
                        many notes it needs no more, the offset of the replies to what follows it, and what the decoder
                        remembers of a line that was begun before it

@@ -58,7 +58,7 @@ class ZygoteProcess(ChildProcess):
         try:
             return subprocess.Popen(
                 [*COMMAND, str(channel), *argv],
-                env=_with_code(environment),
+                env=code_in(environment),
                 pass_fds=[channel],
                 stdin=subprocess.DEVNULL,
                 stderr=self._said,
@@ -131,8 +131,8 @@ class ZygoteProcess(ChildProcess):
         os.close(self._said)
 
 
-def _with_code(environment: Mapping[str, str]) -> dict[str, str]:
+def code_in(environment: Mapping[str, str]) -> dict[str, str]:
     """The environment in which the code of this ODS is found, where it lies now: a link in its path may have moved."""
     folder = str(Path(ods.__file__).parents[1])
-    before = environment.get("PYTHONPATH")
-    return {**environment, "PYTHONPATH": f"{folder}{os.pathsep}{before}" if before else folder}
+    before = [path for path in environment.get("PYTHONPATH", "").split(os.pathsep) if path not in ("", folder)]
+    return {**environment, "PYTHONPATH": os.pathsep.join([folder, *before])}

@@ -4,7 +4,6 @@ import json
 import os
 import random
 import re
-import shutil
 import signal
 import socket
 import subprocess
@@ -23,6 +22,7 @@ from harness.pod_client import PodClient
 from harness.service_manager import NotifySocket
 from harness.sizes import Measured, sized
 from harness.strict_pod import Fleet
+from harness.versions import Versions
 from harness.wait import wait_until
 
 pytestmark = [
@@ -171,30 +171,6 @@ def test_no_pod_notices_that_the_worker_dies_and_each_record_is_stored_exactly_o
 
 
 # -- Upgrades ---------------------------------------------------------------------------------------------------------
-
-
-class Versions:
-    """Copies of ODS in folders of their own, and the link by which it is started: where that leads is what counts."""
-
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
-        self.link = folder / "ods"
-
-    def add(self, version: str, *, changed: str = "") -> None:
-        """Make a copy with this version; `changed` is appended to what the worker imports."""
-        copy = self._folder / version
-        copy.mkdir(parents=True)
-        shutil.copy(REPOSITORY / "ods_server.py", copy)
-        shutil.copytree(REPOSITORY / "ods", copy / "ods", ignore=shutil.ignore_patterns("__pycache__"))
-        (copy / "ods" / "__init__.py").write_text(f'__version__ = "{version}"\n')
-        with (copy / "ods" / "service.py").open("a") as file:
-            file.write(changed)
-
-    def use(self, version: str) -> None:
-        """Have the link lead to this version."""
-        new = self._folder / "new-link"
-        new.symlink_to(version)
-        new.rename(self.link)
 
 
 #: What becomes ready and then fails: it crashes at its first record, never serves, stands still, ends while it starts.

@@ -5,18 +5,22 @@ This process becomes the keeper (`ods.keeper`), so nothing of gevent is imported
 """
 
 import importlib
+import logging
 import os
 import resource
 import sys
 from collections.abc import Sequence
 
 from ods import failpoints, keeper_log, systemd
+from ods.descriptor_store import DescriptorStore
 from ods.directory import DataDirectory
 from ods.errors import SettingsError
 from ods.keeper import Keeper
 from ods.options import parse
 from ods.settings import Settings
 from ods.sockets import listening
+
+log = logging.getLogger(__name__)
 
 
 def main(argv: Sequence[str]) -> int:
@@ -39,11 +43,23 @@ def _keep(settings: Settings, argv: Sequence[str]) -> int:
     keeper_log.set_up(log_format=settings.log_format, is_verbose=settings.verbose)
     environment = systemd.for_worker(os.environ)
     given = systemd.take(os.environ)
+    store = DescriptorStore.of(given)
     directory = DataDirectory(settings.directory)
     directory.open()
     try:
         with listening(settings.listener, inherited=given.pods_socket) as server:
-            return Keeper(settings, argv, environment, listening=server, directory=directory).run()
+            found = store.take_up(given.stored)
+            if found:
+                log.info("keeper: %d connections that systemd has held are taken up", len(found))
+            return Keeper(
+                settings,
+                argv,
+                environment,
+                listening=server,
+                directory=directory,
+                store=store,
+                connections=found,
+            ).run()
     finally:
         directory.close()
 

@@ -6,6 +6,7 @@ monkey.patch_all()  # before anything else imports sockets or threads
 
 import dataclasses  # noqa: E402
 import faulthandler  # noqa: E402
+import logging  # noqa: E402
 import os  # noqa: E402
 import signal  # noqa: E402
 import sys  # noqa: E402
@@ -19,10 +20,13 @@ with without("pandas", "numpy"):  # `influxdb` and `sqlite_utils` would import t
     from ods.service import Service
 
 from ods import __version__, failpoints, logs, systemd, zygote  # noqa: E402
+from ods.descriptor_store import DescriptorStore  # noqa: E402
 from ods.errors import SettingsError  # noqa: E402
 from ods.keeper_link import Go, KeeperLink  # noqa: E402
 from ods.options import parse  # noqa: E402
 from ods.settings import Settings  # noqa: E402
+
+log = logging.getLogger(__name__)
 
 
 def main(argv: Sequence[str]) -> int:
@@ -63,7 +67,12 @@ def _serve(settings: Settings, link: KeeperLink | None = None, go: Go | None = N
         failpoints.arm(failpoints.of_worker(os.environ, is_first=go is None or go.is_first))
         faulthandler.enable(sys.__stderr__ or 2)  # systemd's watchdog ends with SIGABRT what stands still: say where
         gevent.get_hub().exception_stream = logs.LoggedLines()
-        service = Service(settings, systemd=systemd.take(os.environ), link=link, go=go)
+        given = systemd.take(os.environ)
+        if given.stored:
+            held = sum(name.startswith("c") for name, _ in given.stored)
+            log.warning("systemd has held %d connections for a keeper; they end, as there is none", held)
+            DescriptorStore.of(given).let_go(given.stored)
+        service = Service(settings, systemd=given, link=link, go=go)
         gevent.signal_handler(signal.SIGTERM, service.request_stop if link is None else link.hand_over)
         if link is None:
             gevent.signal_handler(signal.SIGINT, service.request_stop)

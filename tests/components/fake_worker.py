@@ -61,6 +61,8 @@ while True:
     if not data:
         sys.exit(0)
     message = json.loads(data)
+    if message["do"] == "beat":  # the answer to one
+        continue
     os.write(1, f"{message['do']} {message.get('is_new', '')} {len(files)}\n".encode())
     if message["do"] == "all":
         say("serving")
