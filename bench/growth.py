@@ -28,6 +28,7 @@ FLEETS = (1, 10, 100, 1000, 2000)
 #: Minutes of an outage, at 1000 points a second, after which memory is measured.
 MINUTES = (10, 60)
 SETTLE_SECONDS = 60.0
+REFUSED = "refused in all floods"
 MIB = 2**20
 
 
@@ -54,7 +55,7 @@ def _many_pods(stand: Stand, sizes: Sizes, _: int) -> Round:
 
 def _cost(stand: Stand, sizes: Sizes, _: int) -> Round:
     """Processor time of all of ODS, threads and keeper too, for each line: at a steady rate, and in a flood."""
-    measured = {}
+    measured, dropped = {}, 0
     for fleet in sizes.fleets:
         with stand.ods(has_keeper=True) as ods, Load(bursts, ods.port, fleet, FLEET_LINES_PER_SECOND) as load:
             load.answer()
@@ -66,9 +67,9 @@ def _cost(stand: Stand, sizes: Sizes, _: int) -> Round:
             load.answer()
             before = cpu_seconds(ods)[0]
             load.ask("flood")
-            ods.wait_for_totals(stored=lines, in_flight=0, timeout_seconds=SETTLE_SECONDS)
+            dropped += ods.wait_until_settled(timeout_seconds=SETTLE_SECONDS)["totals"]["dropped"]
             measured[_flood(fleet)] = [1e6 * (cpu_seconds(ods)[0] - before) / lines]
-    return measured
+    return measured | {REFUSED: [float(dropped)]}
 
 
 def _memory(stand: Stand, sizes: Sizes, _: int) -> Round:
@@ -163,7 +164,7 @@ ROWS = [
     Row(
         "cost of a point",
         "processor time, from 1 pod to 2000: at 20 000 lines a second in bursts of ten, and in a flood",
-        of_fleets(FLEETS),
+        (*of_fleets(FLEETS), Figure(REFUSED, "lines")),
         _cost,
         tuple(Ratio(f"{name(FLEETS[-1])} / 1 pod", name(FLEETS[-1]), name(1)) for name in (_steady, _flood)),
     ),
