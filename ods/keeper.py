@@ -48,24 +48,19 @@ from ods.keeper_state import ConnectionState, KeeperState, WorkerState, differs
 from ods.restarts import ASKED_FOR, FAILED, Restarts
 from ods.settings import Settings
 from ods.succession import Succession
-from ods.trial import Trial
 from ods.worker_process import Stage, WorkerProcess
 from ods.zygote_process import ZygoteProcess, adopt_workers
+from ods.zygotes import Told, Zygotes
 
 log = logging.getLogger(__name__)
 
-#: A worker whose hub has not beaten for so long stands still; so does a zygote that takes so long to fork. Seconds.
+#: A worker whose hub has not beaten for so long stands still. Seconds.
 STILL_SECONDS = 3.0
-#: How long a zygote may take to become ready: at a start, where the time doubles each time that it was too short, up to
-#: the longest (a slow board, a cold disk), and at an upgrade. Seconds.
-START_SECONDS, LONGEST_START_SECONDS, UPGRADE_SECONDS = 4.0, 64.0, 10.0
 #: How long a worker may take to end in good order. Seconds.
 END_SECONDS = 5.0
 #: The pause before a worker that follows one that lived for less than a second; it doubles up to the largest, which is
 #: small while a pod is connected, whose sends wait. Seconds.
 SHORT_LIFE_SECONDS, FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS, PAUSE_WITH_PODS_SECONDS = 1.0, 0.1, 2.0, 0.2
-#: The pause before another zygote while a worker serves, and the largest. Seconds.
-ZYGOTE_PAUSE_SECONDS, LONGEST_ZYGOTE_PAUSE_SECONDS = 0.5, 60.0
 #: When it is said that a worker which was killed cannot die yet. Seconds.
 STUCK_SECONDS = 1.0
 #: How long the loop waits at most while nothing is due, and while something is. If it took much longer, the keeper
@@ -90,8 +85,6 @@ class Keeper:
         connections: Sequence[ConnectionState] = (),
     ) -> None:
         self._settings = settings
-        self._argv = argv
-        self._environment = environment
         self._listening = listening
         self._directory = directory
         self._store = store or DescriptorStore(None)
@@ -100,19 +93,22 @@ class Keeper:
         self._acceptance = Acceptance(listening, self._held)
         self._restarts = Restarts()
         self._worker: WorkerProcess | None = None
-        #: What the worker is forked from; what the next one is, in an upgrade; and what is left of the version before.
-        self._zygote: ZygoteProcess | None = None
-        self._next: ZygoteProcess | None = None
-        self._trial: Trial | None = None
-        #: What is not needed any more, and has been killed.
-        self._leaving: list[ChildProcess] = []
+        self._zygotes = Zygotes(
+            argv,
+            environment,
+            Told(
+                forked=self._welcome,
+                not_forked=self._fail_to_start,
+                differs=partial(differs, bound_by(settings)),
+                refused=self._refuse,
+                missed=self._miss,
+            ),
+        )
         #: Whether a worker was started: what the first one cannot do ends ODS, unless pods are connected already.
         self._has_started = bool(connections)
         self._succession = Succession(argv, environment)
         self._is_upgrade_wanted = False
         self._pause = Backoff(FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS)
-        self._zygote_pause = Backoff(ZYGOTE_PAUSE_SECONDS, LONGEST_ZYGOTE_PAUSE_SECONDS)
-        self._start_seconds = START_SECONDS
         #: When what was begun (a hand-over, the end) must be over.
         self._deadline = float("inf")
         self._is_ending = False
@@ -150,10 +146,6 @@ class Keeper:
 
     # -- The loop
 
-    def _zygotes(self) -> list[ZygoteProcess]:
-        former = None if self._trial is None else self._trial.former
-        return [zygote for zygote in (self._zygote, self._next, former) if zygote is not None]
-
     def _wait(self) -> None:
         """Wait until something happens, and see to it."""
         poll, actions = select.poll(), dict[int, Callable[[], object]]()
@@ -172,37 +164,35 @@ class Keeper:
         if self._worker is not None:
             worker = self._worker
             watch_child(worker, partial(self._heed, worker), partial(self._bury, worker))
-        for zygote in self._zygotes():
-            watch_child(zygote, partial(self._heed_zygote, zygote), partial(self._bury_zygote, zygote))
-        for child in self._leaving:
-            watch(child.pidfd, partial(self._let_go, child))
+        for zygote in self._zygotes.all():
+            watch_child(zygote, partial(self._zygotes.heed, zygote), partial(self._bury_zygote, zygote))
+        for child in self._zygotes.leaving:
+            watch(child.pidfd, partial(self._zygotes.let_go, child))
         if self._acceptance.is_due(time.monotonic()) and not self._is_ending:
             watch(self._acceptance.fileno(), self._accept)
-        is_waiting = self._trial is not None or self._succession.is_trying or self._succession.is_due
+        is_waiting = self._zygotes.trial is not None or self._succession.is_trying or self._succession.is_due
         is_busy = self._worker is None or self._deadline != float("inf") or is_waiting
         for file, _ in poll.poll((BUSY_SECONDS if is_busy else IDLE_SECONDS) * 1000):
             actions[file]()
 
     def _forgive(self, now: float) -> None:
-        for child in [*self._zygotes(), *([] if self._worker is None else [self._worker])]:
+        for child in [*self._zygotes.all(), *([] if self._worker is None else [self._worker])]:
             child.heard_at = child.began_at = now
 
     def _look_at_time(self, now: float) -> None:
-        for zygote in self._zygotes():
-            self._look_at_zygote(zygote, now)
+        self._zygotes.look_at_time(now)
         if self._worker is not None:
             self._look_at_worker(self._worker, now)
         self._store.flush()
         self._look_at_succession(now)
         if self._is_ending:
             return
-        if self._next is not None and self._next.is_ready and not (self._zygote and self._zygote.is_asked):
+        if self._zygotes.can_exchange:
             self._exchange()
-        is_succeeded = self._succession.is_due and self._worker is not None  # what follows starts its own
-        if self._zygote is None and now >= self._zygote_pause.until and not is_succeeded:
-            self._start_zygote()
+        if not (self._succession.is_due and self._worker is not None):  # what follows starts its own
+            self._zygotes.provide(now, has_worker=self._worker is not None)
         if self._worker is None and now >= self._pause.until:
-            self._start()
+            self._zygotes.ask_for_worker()
 
     def _look_at_worker(self, worker: WorkerProcess, now: float) -> None:
         if worker.killed_at is not None:
@@ -213,18 +203,8 @@ class Keeper:
             worker.kill("did not end in time")
         elif now - worker.heard_at > STILL_SECONDS:
             worker.kill(f"stood still for {STILL_SECONDS:g} s")
-        elif self._trial is not None and worker.is_on_trial and now >= self._trial.ends_at:
-            self._end_trial(self._trial, worker)
-
-    def _look_at_zygote(self, zygote: ZygoteProcess, now: float) -> None:
-        limit = STILL_SECONDS if zygote.is_ready else self._start_seconds
-        if zygote is self._next:
-            limit = UPGRADE_SECONDS
-        if zygote.killed_at is not None or now - zygote.began_at <= limit or (zygote.is_ready and not zygote.is_asked):
-            return
-        if not zygote.is_ready and zygote is self._zygote:
-            self._start_seconds = min(2 * self._start_seconds, LONGEST_START_SECONDS)
-        zygote.kill("did not fork in time" if zygote.is_ready else "did not become ready in time")
+        elif self._zygotes.trial is not None and worker.is_on_trial and now >= self._zygotes.trial.ends_at:
+            self._end_trial(worker)
 
     def _accept(self) -> None:
         for number in self._acceptance.accept():
@@ -246,15 +226,6 @@ class Keeper:
 
     # -- The worker
 
-    def _start(self) -> None:
-        """Have a worker forked, as soon as there is something to fork it from."""
-        if self._zygote is None or not self._zygote.is_ready or self._zygote.is_asked or self._zygote.killed_at:
-            return
-        try:
-            self._zygote.ask_for_worker()
-        except OSError as error:
-            self._fail_to_start(error)
-
     def _fail_to_start(self, reason: object) -> None:
         self._lengthen_pause()
         log.error("a worker cannot be started: %s; tried again in %.1f s", reason, self._pause.seconds)
@@ -266,9 +237,9 @@ class Keeper:
         """Give a worker its go, and every connection that stands."""
         self._worker = worker
         worker.is_first, self._has_started = not self._has_started, True
-        if self._trial is not None:
+        if self._zygotes.trial is not None:
             worker.is_on_trial = True
-            self._trial.given(time.monotonic())
+            self._zygotes.trial.given(time.monotonic())
         lock = self._directory.lock_file
         go = {
             "do": "go",
@@ -288,8 +259,8 @@ class Keeper:
         if said == "serving" and worker.stage is Stage.GIVEN:
             worker.stage = Stage.SERVING
             self._restarts.are_told()
-            if self._trial is not None and worker.is_on_trial:
-                self._trial.serving(worker.heard_at)
+            if self._zygotes.trial is not None and worker.is_on_trial:
+                self._zygotes.trial.serving(worker.heard_at)
         elif said == "beat":
             worker.channel.send({"do": "beat"})
         elif said == "entered" and isinstance(message.get("id"), int):
@@ -311,8 +282,8 @@ class Keeper:
             self._status = status if status >= 0 else 1
         elif worker.is_first and status == 2 and worker.stage < Stage.SERVING:
             self._status = status  # ODS was started wrongly: that is told by ending, and not tried again
-        elif worker.is_on_trial and status and self._trial is not None:
-            self._fall_back(self._trial, worker.cause)
+        elif worker.is_on_trial and status and self._zygotes.trial is not None:
+            self._fall_back(worker.cause)
         else:
             self._replace(worker)
         worker.close()
@@ -331,64 +302,16 @@ class Keeper:
         else:
             self._pause.reset()
 
-    # -- The zygote
-
-    def _start_zygote(self) -> None:
-        try:
-            self._zygote = ZygoteProcess(self._argv, self._environment)
-        except OSError as error:
-            self._zygote_pause.pause(time.monotonic(), longest_seconds=self._longest_zygote_pause())
-            log.error("a worker cannot be started: %s; tried again in %.1f s", error, self._zygote_pause.seconds)
-
-    def _longest_zygote_pause(self) -> float | None:
-        if self._worker is not None:
-            return None
-        return PAUSE_WITH_PODS_SECONDS if len(self._held) else LONGEST_PAUSE_SECONDS
-
-    def _heed_zygote(self, zygote: ZygoteProcess, message: Message) -> None:
-        said = message.get("say")
-        if said == "ready" and not zygote.is_ready:
-            self._ready(zygote, message)
-        elif said == "forked" and zygote.is_asked and isinstance(message.get("id"), int):
-            try:
-                worker = zygote.forked(message["id"])
-            except OSError as error:
-                self._fail_to_start(error)
-            else:
-                self._welcome(worker)
-        elif said == "not forked":
-            zygote.forget_asked()
-            self._fail_to_start(message.get("reason"))
-
     def _welcome(self, worker: WorkerProcess) -> None:
         if self._is_ending:
-            self._dismiss(worker)
+            self._zygotes.dismiss(worker)
         else:
             self._give(worker)
 
-    def _ready(self, zygote: ZygoteProcess, message: Message) -> None:
-        zygote.told = message
-        if zygote is self._zygote:
-            self._start_seconds = START_SECONDS
-            self._zygote_pause.reset()
-        elif (reason := differs(bound_by(self._settings), message)) is not None:
-            zygote.told = None
-            zygote.kill(reason)
-
     def _bury_zygote(self, zygote: ZygoteProcess) -> None:
-        """A zygote has died; what it has forked lives."""
-        if not zygote.reap():
-            return
-        self._hear(zygote, partial(self._heed_zygote, zygote))
-        if zygote is self._next:
-            self._next = None
-            self._refuse(zygote.cause)
-        elif zygote is self._zygote:
-            self._zygote = None
-            self._miss(zygote)
-        else:
-            self._trial = None
-        zygote.close()
+        if zygote.reap():
+            self._hear(zygote, partial(self._zygotes.heed, zygote))
+            self._zygotes.bury(zygote)
 
     def _miss(self, zygote: ZygoteProcess) -> None:
         """There is nothing to fork a worker from."""
@@ -397,44 +320,27 @@ class Keeper:
         if not self._has_started and not zygote.is_ready and (zygote.status or 0) > 0:
             print(zygote.said, file=sys.stderr)
             self._status = zygote.status  # ODS was started wrongly
-        elif self._trial is not None and self._worker is None:
-            self._fall_back(self._trial, zygote.cause)
+        elif self._zygotes.trial is not None and self._worker is None:
+            self._fall_back(zygote.cause)
         else:
-            self._zygote_pause.pause(time.monotonic(), longest_seconds=self._longest_zygote_pause())
+            self._zygotes.lengthen_pause(has_worker=self._worker is not None)
             if zygote.is_ready or self._worker is None:
                 log.warning("what workers are forked from ended: %s; it is started again", zygote.cause)
-
-    def _dismiss(self, child: ChildProcess) -> None:
-        """Let a child that is not needed any more end."""
-        child.kill("not needed any more")
-        child.is_open = False
-        self._leaving.append(child)
-
-    def _let_go(self, child: ChildProcess) -> None:
-        if child.reap():
-            self._leaving.remove(child)
-            child.close()
 
     # -- An upgrade
 
     def _upgrade(self) -> None:
-        if self._next is not None or self._is_ending or self._succession.is_trying:
+        if self._zygotes.next is not None or self._is_ending or self._succession.is_trying:
             return
-        if self._trial is not None:
+        if self._zygotes.trial is not None:
             self._is_upgrade_wanted = True
             return
         log.info("restart: a worker is started from the code and the configuration as they are now")
         if self._worker is None:
-            self._start_next()
+            self._zygotes.begin_upgrade()
             return
         try:
             self._succession.try_out(self._state(self._worker))
-        except OSError as error:
-            self._refuse(error)
-
-    def _start_next(self) -> None:
-        try:
-            self._next = ZygoteProcess(self._argv, self._environment)
         except OSError as error:
             self._refuse(error)
 
@@ -448,31 +354,27 @@ class Keeper:
             self._worker.channel.send({"do": "refused", "reason": str(reason)})
 
     def _exchange(self) -> None:
-        """Have the workers to come forked from the zygote that is new; the one before stays until it is proven."""
-        former, self._zygote, self._next = self._zygote, self._next, None
+        """The new version is ready: let the worker settle what it holds, and end."""
+        self._zygotes.exchange()
         self._pause.reset()
-        if former is not None and former.is_ready and former.killed_at is None:
-            self._trial = Trial(former)
-        elif former is not None:
-            self._dismiss(former)
         if self._worker is not None:
             self._worker.is_handing_over = True
             self._worker.channel.send({"do": "hand over"})
             self._deadline = time.monotonic() + END_SECONDS
 
-    def _end_trial(self, trial: Trial, worker: WorkerProcess) -> None:
+    def _end_trial(self, worker: WorkerProcess) -> None:
         """The time of the trial is over."""
         if worker.stage is not Stage.SERVING:
             worker.kill("did not start in time")
             return
-        worker.is_on_trial, self._trial = False, None
+        worker.is_on_trial = False
         worker.channel.send({"do": "accepted"})
-        self._dismiss(trial.former)
+        self._zygotes.accept()
         if self._is_upgrade_wanted:
             self._is_upgrade_wanted = False
             self._upgrade()
 
-    def _fall_back(self, trial: Trial, cause: str) -> None:
+    def _fall_back(self, cause: str) -> None:
         """Go on with the version before."""
         self._succession.forget()
         self._restarts.add(FAILED + cause)
@@ -480,9 +382,7 @@ class Keeper:
             "restart: the new version failed: %s; the one before takes over, with %d connections (restart %d)",
             *(cause, len(self._held), self._restarts.total),
         )
-        if self._zygote is not None:
-            self._dismiss(self._zygote)
-        self._zygote, self._trial = trial.former, None
+        self._zygotes.fall_back()
         self._is_upgrade_wanted = False
         self._pause.reset()
 
@@ -493,7 +393,7 @@ class Keeper:
         if verdict is not None and verdict.reason:
             self._refuse(verdict.reason)
         elif verdict is not None and not self._is_ending:
-            self._start_next()
+            self._zygotes.begin_upgrade()
         elif self._succession.is_due and self._worker is not None and self._is_quiet(self._worker):
             self._succeed(self._worker)
 
@@ -501,14 +401,18 @@ class Keeper:
         """Whether nothing is under way that the next keeper would have to know of."""
         is_at_work = worker.stage is Stage.SERVING and worker.is_open and not worker.is_handing_over
         is_unhurt = worker.killed_at is None and not worker.channel.has_unsent and not self._store.has_unsaid
-        return is_at_work and is_unhurt and self._next is None and self._trial is None and not self._is_ending
+        return (
+            is_at_work
+            and is_unhurt
+            and self._zygotes.next is None
+            and self._zygotes.trial is None
+            and not self._is_ending
+        )
 
     def _succeed(self, worker: WorkerProcess) -> None:
         """Become the next keeper, once this one's zygote has ended: it is of no use to that one."""
-        if self._zygote is not None:
-            self._dismiss(self._zygote)
-            self._zygote = None
-        if self._leaving:
+        self._zygotes.dismiss_present()
+        if self._zygotes.leaving:
             return
         self._take_signals()
         if not self._is_ending and self._succession.is_due:
@@ -547,7 +451,7 @@ class Keeper:
             return
         self._is_ending = True
         self._deadline = time.monotonic() + END_SECONDS
-        for zygote in self._zygotes():
+        for zygote in self._zygotes.all():
             zygote.kill("ODS is stopped")
         if self._worker is None:
             self._status = int(self._has_started)  # there was none to store what pods have sent

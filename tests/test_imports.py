@@ -60,7 +60,7 @@ LAYERS = {
     "sockets": {"sockets"},
     "keeper": {
         *("keeper", "held", "acceptance", "backoff", "child_process", "trial", "restarts", "keeper_log"),
-        *("worker_process", "zygote_process", "keeper_state", "succession", "descriptor_store"),
+        *("worker_process", "zygote_process", "zygotes", "keeper_state", "succession", "descriptor_store"),
     },
     "channel": {"channel", "keeper_link", "zygote"},
     "options": {"options", "command_options"},

@@ -9,6 +9,7 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -16,11 +17,11 @@ from typing import Any
 import pytest
 from harness.sizes import Measured, sized
 
-from ods import keeper as keeper_module
+from ods import zygotes
 from ods.directory import DataDirectory
 from ods.failpoints import of_worker
 from ods.held import Held
-from ods.keeper import LONGEST_PAUSE_SECONDS, ZYGOTE_PAUSE_SECONDS, Keeper
+from ods.keeper import Keeper
 from ods.options import parse
 from ods.restarts import LATEST, Restarts
 from ods.systemd import for_worker as environment_of_worker
@@ -216,20 +217,25 @@ def keeper(tmp_path: Path) -> Iterator[Keeper]:
         yield Keeper(settings, [], {}, listening=server, directory=DataDirectory(tmp_path))
 
 
+@pytest.mark.parametrize(
+    ("has_worker", "longest"),
+    [(True, zygotes.LONGEST_PAUSE_SECONDS), (False, zygotes.LONGEST_PAUSE_WITHOUT_WORKER_SECONDS)],
+)
 def test_the_pause_before_another_try_grows_to_its_bound_and_no_further(
-    keeper: Keeper, monkeypatch: pytest.MonkeyPatch
+    keeper: Keeper, monkeypatch: pytest.MonkeyPatch, has_worker: bool, longest: float
 ) -> None:
     """Without ever giving up: also where no process can be started at all."""
 
     def fail(*_: Any, **__: Any) -> None:
         raise OSError("no process left")
 
-    monkeypatch.setattr(keeper_module, "ZygoteProcess", fail)
+    monkeypatch.setattr(zygotes, "ZygoteProcess", fail)
     pauses = []
     for _ in range(8):
-        keeper._start_zygote()
-        pauses.append(keeper._zygote_pause.seconds)
-    assert pauses == [min(ZYGOTE_PAUSE_SECONDS * 2**number, LONGEST_PAUSE_SECONDS) for number in range(8)]
+        keeper._zygotes.pause.until = 0.0
+        keeper._zygotes.provide(time.monotonic(), has_worker=has_worker)
+        pauses.append(keeper._zygotes.pause.seconds)
+    assert pauses == [min(zygotes.PAUSE_SECONDS * 2**number, longest) for number in range(8)]
 
 
 def test_a_keeper_that_stood_still_itself_blames_no_worker(keeper: Keeper) -> None:
