@@ -101,7 +101,7 @@ def test_the_status_line_is_the_sentence_of_the_page(
 def test_the_watchdog_starves_while_ods_is_frozen(
     start_service: Callable[..., OdsProcess], influx: InfluxServer, manager: NotifySocket
 ) -> None:
-    ods = start_service(influx)
+    ods = start_service(influx, has_keeper=False)  # a keeper replaces a worker that is frozen
     manager.wait_for_more("WATCHDOG", 2)
     ods.pause()
     manager.is_silent_for(0.5)  # what was said before
