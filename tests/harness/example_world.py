@@ -167,7 +167,9 @@ class ExampleWorld:
                 shutil.copy2(source, self.here / name, follow_symlinks=False)
         shutil.copytree("/etc", self.folder / "etc", symlinks=True, ignore_dangling_symlinks=True)
         (self.folder / "etc/ods").mkdir()
-        shutil.copy(REPOSITORY / "conf/ods.toml", self.folder / "etc/ods/ods.toml")
+        for name in ("ods.toml", "sensors.toml"):
+            shutil.copy(REPOSITORY / "conf" / name, self.folder / "etc/ods" / name)
+        shutil.copytree(REPOSITORY / "conf/grafana/dashboards", self.folder / "etc/ods-grafana/dashboards")
         for place in ("var/lib/ods/recordings", "media/card", "home/.local/state"):
             (self.folder / place).mkdir(parents=True)
         (self.folder / "home/.local/state/ods").symlink_to("/var/lib/ods")
