@@ -4,6 +4,7 @@ import contextlib
 import os
 import signal
 import time
+from collections.abc import Collection
 
 from ods.channel import Channel
 
@@ -57,3 +58,16 @@ class ChildProcess:
         self.is_open = False
         self.channel.close()
         os.close(self.pidfd)
+
+
+def reap_stranger(known: Collection[int]) -> None:
+    """Let go of one dead child that nobody knows, where there is one.
+
+    A zygote that is killed while it forks leaves a worker, or the process between, to this process, and tells of none.
+    """
+    try:
+        dead = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+    except ChildProcessError:
+        return
+    if dead is not None and dead.si_pid not in known:
+        os.waitpid(dead.si_pid, os.WNOHANG)

@@ -40,7 +40,7 @@ from typing import Any
 from ods.acceptance import Acceptance
 from ods.backoff import Backoff
 from ods.channel import Channel, ChannelClosed, Message
-from ods.child_process import ChildProcess
+from ods.child_process import ChildProcess, reap_stranger
 from ods.descriptor_store import DescriptorStore
 from ods.directory import DataDirectory
 from ods.held import Held
@@ -142,6 +142,8 @@ class Keeper:
             self._look_at_time(now)
             before = time.monotonic()
             self._wait()
+        for number in _SIGNALS:
+            signal.signal(number, signal.SIG_IGN)  # while the interpreter ends, one more must not change the status
         return self._status
 
     # -- The loop
@@ -175,8 +177,11 @@ class Keeper:
         for file, _ in poll.poll((BUSY_SECONDS if is_busy else IDLE_SECONDS) * 1000):
             actions[file]()
 
+    def _children(self) -> list[ChildProcess]:
+        return [*self._zygotes.all(), *([] if self._worker is None else [self._worker])]
+
     def _forgive(self, now: float) -> None:
-        for child in [*self._zygotes.all(), *([] if self._worker is None else [self._worker])]:
+        for child in self._children():
             child.heard_at = child.began_at = now
 
     def _look_at_time(self, now: float) -> None:
@@ -184,6 +189,9 @@ class Keeper:
         if self._worker is not None:
             self._look_at_worker(self._worker, now)
         self._store.flush()
+        reap_stranger(
+            {child.process_id for child in [*self._children(), *self._zygotes.leaving]} | self._succession.processes
+        )
         self._look_at_succession(now)
         if self._is_ending:
             return

@@ -77,6 +77,11 @@ class Probe:
         finally:
             os.close(left)
 
+    @property
+    def process_id(self) -> int:
+        """Of a process that is this one's child."""
+        return self._process.pid
+
     def look(self, now: float) -> Verdict | None:
         """What it came to, once it has; it is not waited for longer than it may take. Then it is over."""
         status = self._process.poll()
@@ -131,6 +136,11 @@ class Succession:
     def is_trying(self) -> bool:
         """Whether a probe is under way."""
         return self._probe is not None
+
+    @property
+    def processes(self) -> set[int]:
+        """The children of this process that are this one's to look after."""
+        return set() if self._probe is None else {self._probe.process_id}
 
     def try_out(self, state: KeeperState) -> None:
         """Begin to try the code as it is now. Raises OSError."""

@@ -16,7 +16,15 @@ from pathlib import Path
 import pytest
 from harness.influx_server import InfluxServer
 from harness.loopback import free_port
-from harness.ods_process import REPOSITORY, OdsProcess, StartOds, environment, memory_bytes, run_serve
+from harness.ods_process import (
+    REPOSITORY,
+    STOP_TIMEOUT_SECONDS,
+    OdsProcess,
+    StartOds,
+    environment,
+    memory_bytes,
+    run_serve,
+)
 from harness.oracle import Oracle
 from harness.pod_client import PodClient
 from harness.service_manager import NotifySocket
@@ -476,6 +484,55 @@ def test_systemd_hears_of_the_worker_and_the_watchdog_is_fed_by_the_next(influx:
             manager.wait_for_more("WATCHDOG", 2)
             assert not manager.count("STOPPING")
         manager.wait_for("STOPPING")
+
+
+@pytest.mark.parametrize("has_keeper", [True, False])
+def test_any_number_of_ctrl_c_ends_with_0_and_one_report(
+    start_ods: StartOds, influx: InfluxServer, has_keeper: bool
+) -> None:
+    """Also where the last comes while the interpreter is taken down."""
+    ods = start_ods(influx, has_keeper=has_keeper)
+    until = time.monotonic() + STOP_TIMEOUT_SECONDS
+    os.kill(ods.process_id, signal.SIGINT)
+    while ods.is_running and time.monotonic() < until:
+        os.kill(ods.process_id, signal.SIGINT)
+        time.sleep(0.002)
+    ods.stop(signal.SIGINT)
+    assert len(ods.lines_with("stopped: ")) == 1
+
+
+def test_what_is_logged_reaches_no_file_of_the_data_where_stderr_is_closed(
+    start_ods: StartOds, influx: InfluxServer
+) -> None:
+    """The lock, or a connection, would get the number of stderr."""
+    ods = start_ods(influx, has_keeper=True)
+    ods.stop()
+    ods.launcher = ["sh", "-c", 'exec "$@" <&- 2>&-', "sh"]
+    ods.launch()
+    wait_until(ods.answers, timeout_seconds=20, what="the status page")
+    assert (ods.directory / "lock").read_text().strip() == str(ods.process_id)
+    assert not {str(Path(f"/proc/{ods.process_id}/fd/{number}").readlink()) for number in (0, 2)} - {os.devnull}
+    ods.stop()
+
+
+def test_what_a_zygote_has_forked_that_died_before_it_told_is_no_zombie(
+    start_ods: StartOds, influx: InfluxServer
+) -> None:
+    ods = start_ods(influx, has_keeper=True)
+    children = Path(f"/proc/{ods.process_id}/task/{ods.process_id}/children")
+    for pause_seconds in (0.0, 0.0005, 0.001, 0.002, 0.003, 0.004, 0.006, 0.008):
+        zygote = wait_until(lambda: ods.zygote_id, timeout_seconds=20, what="a zygote", state=ods.log_tail)
+        before = len(causes(ods))
+        signal_worker(ods, signal.SIGKILL)
+        time.sleep(pause_seconds)
+        os.kill(zygote, signal.SIGKILL)
+        wait_for_restart(ods, before, what="the restart")
+        wait_until(
+            lambda: ods.worker_id and len(children.read_text().split()) == 2,
+            timeout_seconds=20,
+            what="worker and zygote, and nothing else",
+            state=children.read_text,
+        )
 
 
 # -- The keeper alone -------------------------------------------------------------------------------------------------

@@ -25,6 +25,7 @@ log = logging.getLogger(__name__)
 
 def main(argv: Sequence[str]) -> int:
     """Serve. Returns the exit status: 0 stopped, 1 failed, 2 a wrong option."""
+    _open_standard_files()
     try:
         settings = parse(argv, os.environ)
         failpoints.check(os.environ.get(failpoints.VARIABLE))
@@ -73,6 +74,15 @@ def _can_keep() -> bool:
         print(f"ods: no keeper here, so pods would notice the end of ODS: {error}", file=sys.stderr)
         return False
     return True
+
+
+def _open_standard_files() -> None:
+    """Where stdin, stdout or stderr is closed, no other file must get its number: what is logged would go there."""
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)  # the lowest number that is free, which is this
 
 
 def _raise_limit_of_files() -> None:

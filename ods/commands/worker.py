@@ -58,7 +58,11 @@ def main(argv: Sequence[str]) -> int:
 
 def alone(settings: Settings) -> int:
     """Serve without a keeper. Returns the exit status."""
-    return _serve(settings)
+    try:
+        return _serve(settings)
+    finally:
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):  # one more must not change the exit status
+            signal.signal(number, signal.SIG_IGN)
 
 
 def _serve(settings: Settings, link: KeeperLink | None = None, go: Go | None = None) -> int:
@@ -76,6 +80,8 @@ def _serve(settings: Settings, link: KeeperLink | None = None, go: Go | None = N
         gevent.signal_handler(signal.SIGTERM, service.request_stop if link is None else link.hand_over)
         if link is None:
             gevent.signal_handler(signal.SIGINT, service.request_stop)
+            if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # as `nohup` has it
+                gevent.signal_handler(signal.SIGHUP, service.request_stop)
         return service.run()
     except SettingsError as error:
         handler.flush_for(1.0)
