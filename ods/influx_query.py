@@ -3,6 +3,7 @@
 import base64
 import http.client
 import json
+import re
 import ssl
 from collections.abc import Iterator
 from typing import Any
@@ -18,6 +19,8 @@ from ods.settings import InfluxSettings
 SILENT_SECONDS = 30.0
 #: Rows of one series that InfluxDB puts in one piece of its answer.
 CHUNK_ROWS = 5000
+
+_NEGATIVE_ZERO = re.compile(rb",-0[],]")
 
 #: A series of an answer: `name`, `columns`, `values`, perhaps `tags`.
 Series = dict[str, Any]
@@ -76,11 +79,16 @@ class InfluxQuery:
 
 def _series_of(line: bytes) -> Iterator[Series]:
     """Raises ValueError and Unavailable."""
-    answer = json.loads(line)
+    # Python takes `-0`, as InfluxDB writes a negative zero, for the integer 0.
+    answer = json.loads(line, parse_int=_number) if b"-0" in line and _NEGATIVE_ZERO.search(line) else json.loads(line)
     for result in [answer, *answer.get("results", ())]:
         if "error" in result:
             raise Unavailable(f"it refuses the query: {result['error']}", advice="check --influx-name")
         yield from result.get("series", ())
+
+
+def _number(digits: str) -> int | float:
+    return -0.0 if digits == "-0" else int(digits)
 
 
 def literal(text: str) -> str:

@@ -44,3 +44,12 @@ def test_spans_that_hold_too_much_are_cut_and_no_row_is_lost(
     assert [value for block in blocks for value in block.values] == [at / 3 for at in range(len(TIMES))]
     assert -1 in held and max(held) <= 50, "so many rows stand in memory at most"
     assert not list(source.blocks(DATA, Selection(names=("text",)))) and not source.is_whole, "no number, and told of"
+
+
+def test_a_negative_zero_keeps_its_sign(influx: InfluxServer) -> None:
+    """Or the same points made another file, and another checksum, than from the recordings."""
+    influx.create_database("signs")
+    influx.write("signs", "\n".join(f"name,pod=p value={text} {at + 1}" for at, text in enumerate(("-0", "0", "-1.5"))))
+    settings = InfluxSettings(host="127.0.0.1", port=influx.port, user="root", password="root", database="signs")
+    blocks = list(InfluxDb(settings).blocks(DATA, Selection()))
+    assert [repr(value) for block in blocks for value in block.values] == ["-0.0", "0.0", "-1.5"]
