@@ -5,10 +5,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from harness.loopback import free_port
 
-from ods.check import checks, influx, storage
+from ods.check import checks, influx, ports, storage
 from ods.check.finding import Finding, State, failed, ok
 from ods.check.options import Read, read
+from ods.check.running import Running
 from ods.commands.check import _parser
 
 
@@ -52,3 +54,18 @@ def test_a_check_that_goes_wrong_is_told(options: Read, monkeypatch: pytest.Monk
     monkeypatch.setattr(storage, "look_at_directory", fail)
     monkeypatch.setattr(influx, "look", lambda settings: [failed("InfluxDB", "away", "start it")])
     assert "the disk has said no" in found(options)["data directory"].found
+
+
+@pytest.mark.parametrize(
+    ("pods_host", "page_host", "state"),
+    [
+        ("0.0.0.0", "127.0.0.1", State.FAILED),
+        ("127.0.0.1", "127.0.0.1", State.FAILED),
+        ("127.0.0.2", "127.0.0.1", State.OK),
+    ],
+)
+def test_one_port_for_pods_and_page_is_told(pods_host: str, page_host: str, state: State) -> None:
+    """Each of them is free by itself."""
+    port = free_port()
+    found = ports.look_at_second("page", page_host, port, Running(), option="--http-port", first=(pods_host, port))
+    assert found.state is state

@@ -73,7 +73,15 @@ def _checks(read: Read, found: Running, points_per_second: float, *, is_known: b
     of_pods = partial(ports.look, "port for pods", pods.host, pods.port, found, option="--port")
     yield one("port for pods", of_pods, "host", "port")
     if page is not None:
-        of_page = partial(ports.look, "port of the page", settings.http_host, page, found, option="--http-port")
+        of_page = partial(
+            ports.look_at_second,
+            "port of the page",
+            settings.http_host,
+            page,
+            found,
+            option="--http-port",
+            first=(pods.host, pods.port),
+        )
         yield one("port of the page", of_page, "http_host", "http_port")
     needs = tuple(dest for dest in vars(read.given) if dest.startswith("influx_"))
     yield Check("InfluxDB", lambda: influx.look(settings.influx), needs)

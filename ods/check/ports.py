@@ -13,6 +13,8 @@ from ods.check.running import Running, is_process
 
 #: systemd, which holds the port by ods.socket.
 _SERVICE_MANAGER = 1
+#: Hosts that mean each address of this machine.
+_EVERYWHERE = frozenset({"", "0.0.0.0", "::"})
 
 
 def look(what: str, host: str, port: int, running: Running, *, option: str) -> Finding:
@@ -25,6 +27,16 @@ def look(what: str, host: str, port: int, running: Running, *, option: str) -> F
             return _taken(what, where, port, running, option)
         return failed(what, f"{where}: {error.strerror or error}", _advice(error, option))
     return ok(what, f"{where} is free")
+
+
+def look_at_second(
+    what: str, host: str, port: int, running: Running, *, option: str, first: tuple[str, int]
+) -> Finding:
+    """The same, of a port that may be the one that pods connect to: each is free, and both together are not."""
+    is_same_host = host == first[0] or not _EVERYWHERE.isdisjoint((host, first[0]))
+    if port == first[1] and is_same_host:
+        return failed(what, f"{host} port {port} is the one that pods connect to", f"choose another port ({option})")
+    return look(what, host, port, running, option=option)
 
 
 def _bind(host: str, port: int) -> None:
