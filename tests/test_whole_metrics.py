@@ -206,12 +206,14 @@ def test_the_snapshot_of_the_other_tests_is_what_ods_says(start_ods: StartOds, o
     """Every key of a real status is in the one made by hand, which the metrics are held against; and the reverse."""
     own_influx.kill()
     ods = start_ods(own_influx, "--allow", "127.0.2.1")
-    with PodClient(ods.port).read_replies() as pod:
+    with (
+        PodClient(ods.port).read_replies() as pod,
+        PodClient(ods.port, address="127.0.2.2").read_replies() as stranger,
+    ):
         pod.exchange(b"POD1[INFO]  hello\n")
         pod.exchange(b"POD2brake_temperature_1 320\n")  # beyond its limit in conf/sensors.toml
-    with PodClient(ods.port, address="127.0.2.2").read_replies() as stranger:
         assert stranger.has_ended.wait(10)
-    status = ods.wait_for_status(lambda status: bool(status["outages"]["latest"]), what="an outage")
+        status = ods.wait_for_status(lambda status: bool(status["outages"]["latest"]), what="an outage")
     assert set(keys(status)) == set(keys(snapshot())) - WITH_A_KEEPER
 
 
