@@ -20,11 +20,13 @@ from ods.ledger import Fate, Ledger
 from ods.marking import Marking
 from ods.marks import mark_text
 from ods.quarantine import Page, Selection
+from ods.waiting import waiting
 from ods.worker import Worker
 
 QUARANTINE = "/api/quarantine/"
 RESTART = "/api/restart"
 MARK = "/api/mark"
+BUFFER = "/api/buffer"
 
 _METHODS = {**dict.fromkeys(quarantine.READING, "GET"), **dict.fromkeys(quarantine.CHANGING, "POST")}
 _FATES: Mapping[str, Fate] = {"retry": Fate.PENDING, "drop": Fate.DROPPED}
@@ -59,6 +61,8 @@ class Control:
             return self._restart(method)
         if path == MARK:
             return self._mark(method, query)
+        if path == BUFFER:
+            return self._waiting(method, query)
         action = path.removeprefix(QUARANTINE)
         if action not in _METHODS:
             return 404, _error(f"there are {', '.join(_METHODS)}")
@@ -84,6 +88,20 @@ class Control:
             return 409, _error("this ODS runs without a keeper (--no-keeper): stop and start it")
         reason = self._link.ask_for_restart()
         return (202, b"{}\n") if reason is None else (409, _error(reason))
+
+    def _waiting(self, method: str, query: str) -> tuple[int, bytes]:
+        """A page of what waits in the buffer."""
+        if method != "GET":
+            return 405, _error("what waits is asked for by GET")
+        try:
+            given = parse_qs(query)
+            after, until = int(given.get("after", ["0"])[-1]), given.get("until")
+            page = self._worker.submit(waiting, self._buffer, after, None if until is None else int(until[-1])).get()
+        except ValueError as error:
+            return 400, _error(str(error))
+        except BufferUnavailable as error:
+            return 503, _error(error.reason)
+        return 200, page.to_json()
 
     def _mark(self, method: str, query: str) -> tuple[int, bytes]:
         """Answered once a store has the mark, or is not going to have it soon (202)."""

@@ -16,7 +16,7 @@ from gevent import socket as gsocket
 
 from ods.answers import Answer, Answers
 from ods.assets import read_assets
-from ods.control import MARK, QUARANTINE, RESTART, Control
+from ods.control import BUFFER, MARK, QUARANTINE, RESTART, Control
 from ods.directory import DataDirectory
 from ods.errors import SettingsError
 from ods.feed import Feed, Latest
@@ -135,7 +135,7 @@ class Web:
 
     def _serve_control(self, environ: dict[str, Any], start_response: _StartResponse) -> Iterable[bytes]:
         method, path = environ["REQUEST_METHOD"], environ["PATH_INFO"]
-        if path not in (RESTART, MARK) and not path.startswith(QUARANTINE):
+        if path not in (RESTART, MARK, BUFFER) and not path.startswith(QUARANTINE):
             return _respond(environ, start_response, self._answers.answer(environ))
         code, body = self._commands.answer(method, path, environ["QUERY_STRING"])
         status = f"{code} {http.HTTPStatus(code).phrase}"

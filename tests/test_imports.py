@@ -42,7 +42,17 @@ LAYERS = {
     "after the run": {"selection", "recorded"},
     "influx": {"influx", "influx_answers", "influx_http", "influx_query"},
     "buffer": {
-        *("buffer", "buffer_file", "buffer_inspection", "buffer_tables", "rows", "salvage", "saved", "damage"),
+        *(
+            "buffer",
+            "buffer_file",
+            "buffer_inspection",
+            "buffer_tables",
+            "rows",
+            "waiting",
+            "salvage",
+            "saved",
+            "damage",
+        ),
         *("sqlite_pages", "sqlite_wal", "sqlite_file", "sqlite_scan"),
     },
     "availability": {"availability"},
@@ -75,7 +85,10 @@ LAYERS = {
     },
     "export": {
         "export",
-        *(f"export.{name}" for name in ("csv_table", "from_influx", "from_recordings", "job", "manifest", "output")),
+        *(
+            f"export.{name}"
+            for name in ("csv_table", "from_buffer", "from_influx", "from_recordings", "job", "manifest", "output")
+        ),
         *(f"export.{name}" for name in ("parquet_table", "tables")),
     },
     "simulator": {
@@ -86,6 +99,7 @@ LAYERS = {
     "commands": {
         "__main__",
         "control_client",
+        "buffer_access",
         "quarantine_access",
         "status_source",
         "commands",
@@ -113,7 +127,7 @@ KNOWS = {
     "intake": {"protocol", "sensors"},
     "recorder": {"protocol", "intake"},
     "after the run": {"protocol", "recorder"},
-    "export": {"protocol", "sensors", "recorder", "after the run", "influx", "settings"},
+    "export": {"protocol", "sensors", "recorder", "after the run", "influx", "buffer", "settings"},
     "influx": {"settings"},
     "buffer": {"protocol"},
     "availability": set(),
@@ -159,7 +173,7 @@ IMPORTERS = {
     "requests": {"influx"},
     "pyarrow": {"export.parquet_table"},
     "sqlite_utils": {"buffer", "buffer_file", "buffer_inspection", "buffer_tables"},
-    "sqlite3": {"buffer_file", "buffer_inspection", "buffer_tables"},
+    "sqlite3": {"export.from_buffer", "buffer_file", "buffer_inspection", "buffer_tables"},
     "configargparse": {"options"},
     "rich": {
         *("status_view.screen", "status_view.pod_lines", "commands.status_output", "commands.progress_bar"),

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+import ods.buffer_access
 import ods.directory
 import ods.quarantine
 import ods.quarantine_access
@@ -24,7 +25,7 @@ from ods.rows import BadLine
 @pytest.fixture(autouse=True)
 def short_waits(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ods.directory, "LOCK_SECONDS", 0.02)
-    monkeypatch.setattr(ods.quarantine_access, "ANSWER_SECONDS", 0.1)
+    monkeypatch.setattr(ods.buffer_access, "ANSWER_SECONDS", 0.1)
 
 
 def fill(folder: Path, count: int = 5) -> None:

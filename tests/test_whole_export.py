@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 from harness.influx_server import InfluxServer
-from harness.ods_process import OdsProcess, run_command
+from harness.ods_process import OdsProcess, StartOds, run_command
 from harness.pod_client import PodClient
 
 PODS = ("127.0.6.1", "127.0.6.2")
@@ -61,3 +61,24 @@ def test_influx_that_is_not_there_is_one_line(played: OdsProcess, influx: Influx
     (told,) = exported(played, influx, file, "--source", "influx", "--influx-port", "1", status=3).splitlines()
     assert "refused" in told
     assert not file.exists() and not file.with_name("a.csv.part").exists()
+
+
+@pytest.mark.parametrize("words", [(), ("--wide",), ("--logs",), ("--pod", PODS[1], "--name", "name_[0-2]")])
+def test_the_buffer_makes_the_same_file(
+    start_ods: StartOds, own_influx: InfluxServer, tmp_path: Path, words: tuple[str, ...]
+) -> None:
+    """While InfluxDB is away, with ODS and without."""
+    own_influx.kill()
+    ods = start_ods(own_influx)
+    for pod in PODS:
+        with PodClient(ods.port, address=pod).read_replies() as client:
+            client.send_lines([b"POD2name_%d %f\n" % (number % 7, number / 3) for number in range(COUNT)])
+            client.send_lines([b'POD1[WARN]  it said "%d", \\ and went\n' % number for number in range(50)])
+            client.wait_for_replies(COUNT + 50)
+    ods.wait_for_totals(pending=2 * (COUNT + 50), in_flight=0)
+    files = [tmp_path / f"{name}.csv" for name in ("recordings", "running", "stopped")]
+    exported(ods, own_influx, files[1], "--source", "buffer", *words)
+    ods.stop()
+    exported(ods, own_influx, files[2], "--source", "buffer", *words)
+    exported(ods, own_influx, files[0], *words)
+    assert files[0].read_bytes() == files[1].read_bytes() == files[2].read_bytes()

@@ -19,6 +19,11 @@ from ods.marks import marks
 from ods.pods import ODS
 from ods.selection import WHEN_HELP, add_arguments, read
 from ods.settings import Settings
+from ods.unwanted import without
+
+with without("pandas", "numpy"):  # `sqlite_utils` would import them: 80 MB
+    from ods.buffer_access import waiting_pages
+    from ods.export.from_buffer import BufferSource
 
 _EXAMPLES = f"""examples:
   ods export -o run.csv
@@ -26,6 +31,7 @@ _EXAMPLES = f"""examples:
   ods export --wide -o run.parquet
   ods export --logs -o log.csv
   ods export --source influx | head
+  ods export --source buffer --name 'accel_*' -o waiting.csv
 
 {WHEN_HELP}
 The table is long: time, pod, name, value, a row a data point; pod by pod, each in the order of time. With --wide
@@ -47,7 +53,7 @@ INTERRUPTED = 130
 
 #: The folder of the recordings in a data directory.
 RECORDINGS = "recordings"
-SOURCES = ("recordings", "influx")
+SOURCES = ("recordings", "influx", "buffer")
 #: The format that the end of a file's name tells.
 _ENDINGS = {".csv": CSV, ".csv.gz": CSV, ".parquet": PARQUET, ".pq": PARQUET}
 
@@ -135,6 +141,8 @@ def _source(given: argparse.Namespace, settings: Settings) -> Source:
         raise SettingsError(f"{given.recordings[0]}: recordings are named, and --source {given.source} too")
     if given.source == "influx":
         return InfluxDb(settings.influx)
+    if given.source == "buffer":
+        return BufferSource(lambda: waiting_pages(settings.directory), str(settings.directory.absolute()))
     return Recordings(given.recordings or settings.directory, warn=_say)
 
 
@@ -150,7 +158,7 @@ def _say(text: str) -> None:
 def _parser() -> argparse.ArgumentParser:
     parser = CommandParser(
         prog="ods export",
-        description="Export telemetry as a table, from the recordings or InfluxDB, to CSV or Parquet.",
+        description="Export telemetry as a table, from the recordings, the buffer or InfluxDB, to CSV or Parquet.",
         epilog=_EXAMPLES,
     )
     add = parser.add_argument
