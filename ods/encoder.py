@@ -3,8 +3,9 @@
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from ods.data_points import DataPoints
 from ods.line_protocol import MARK_EVENT, data_lines, event_line, log_line
-from ods.protocol import DataPoints, LogMessage, MarkText, NoRecord, Record
+from ods.protocol import LogMessage, MarkText, NoRecord, Record
 from ods.recording import data_rows, log_row
 
 

@@ -15,7 +15,8 @@ from typing import Any
 
 import gevent
 
-from ods.protocol import DataPoints, LogMessage, Record
+from ods.data_points import DataPoints
+from ods.protocol import LogMessage, Record
 from ods.supervisor import Supervisor
 
 #: How often values are sampled, where that is cheap. Seconds.

@@ -8,10 +8,10 @@ value which trembles about its limit crosses it once.
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from itertools import repeat
 from typing import NamedTuple
 
-from ods.protocol import DataPoints, Record
+from ods.data_points import DataPoints
+from ods.protocol import Record
 from ods.sensors import HYSTERESIS_SHARE, Sensor, Sensors
 
 #: What the sizes of a level mean.
@@ -112,26 +112,24 @@ class LimitsOfPod:
         at = 0
         for record in records:
             if isinstance(record, DataPoints):
-                if not self._bands.keys().isdisjoint(record.names):
-                    numbers = record.numbers or list(map(float, record.values))
-                    if self._has_outside(record.names, numbers):
-                        crossings += self._cross(record.names, numbers, times[at : at + len(record)])
+                if not self._bands.keys().isdisjoint(record.names) and self._has_outside(record):
+                    crossings += self._cross(record, times[at : at + len(record)])
                 at += len(record)
             else:
                 at += 1
         return crossings
 
-    def _has_outside(self, names: Sequence[str], numbers: Sequence[float]) -> bool:
+    def _has_outside(self, points: DataPoints) -> bool:
         """Whether any value leaves the band of its name. As quick as can be: all values go through here."""
-        bands = map(self._bands.get, names, repeat(_ALL))
-        return bool([1 for (low, high), number in zip(bands, numbers, strict=True) if not low <= number <= high])
+        banded = zip(map(self._bands.get, points.names), points.values, strict=True)
+        return bool([1 for band, value in banded if band is not None and not band[0] <= float(value) <= band[1]])
 
-    def _cross(self, names: Sequence[str], numbers: Sequence[float], times: Sequence[str]) -> Iterable[Crossing]:
+    def _cross(self, points: DataPoints, times: Sequence[str]) -> Iterable[Crossing]:
         bands = dict(self._bands)
         self._bands = bands
-        for name, number, time in zip(names, numbers, times, strict=True):
+        for name, value, time in zip(points.names, points.values, times, strict=True):
             low, high = bands.get(name, _ALL)
-            if low <= number <= high:
+            if low <= (number := float(value)) <= high:
                 continue
             levels, before = self._watched.levels[name], self.beyond.pop(name, None)
             crossing = Crossing(name, number, int(time), before.level if before else 0, levels.level(number))

@@ -9,7 +9,8 @@ Values are Python's `repr` of the float: InfluxDB 1.6 refuses `+5`, and reads ba
 import re
 from collections.abc import Mapping, Sequence
 
-from ods.protocol import DataPoints, LogMessage
+from ods.data_points import DataPoints
+from ods.protocol import LogMessage
 
 LOG_MEASUREMENT = "pod_log"
 EVENT_MEASUREMENT = "ods_event"

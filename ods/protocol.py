@@ -13,25 +13,20 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
+from ods.data_points import MAX_NAME_BYTES, NAME, NUMBER, DataPoints, data_points
+
 #: A line, or a message within one, longer than this is not understood. Bytes, without the newline.
 MAX_LINE_BYTES = 64 * 1024
 #: How much of an overlong line is told back. Bytes.
 HEAD_BYTES = 64
-#: The longest name of a data point. Bytes.
-MAX_NAME_BYTES = 63
 #: About the shortest data point. Bytes, with the newline.
 SHORT_LINE_BYTES = 8
 
 NOT_STORED = b"ERROR: Not Stored\n"
 LOGGED = b"OK: LOGGED\n"
 
-#: What a name and a number look like, as regular expressions.
-NAME = rf"[A-Za-z0-9_.:/-]{{1,{MAX_NAME_BYTES}}}"
-NUMBER = r"[+-]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][+-]?[0-9]+)?"
-
 _BLANK = b" \r"
 
-_DATA_LINES = re.compile(rf"^POD2({NAME}) ({NUMBER})$", re.MULTILINE)
 _IS_NAME = re.compile(NAME.encode())
 _IS_NUMBER = re.compile(NUMBER.encode())
 #: A data point, or what C's printf makes of no number, glued to the end of a log message.
@@ -43,20 +38,6 @@ _LEVEL = re.compile(r"\[(?:(DEBUG|ERROR|FATAL)\] ?|(INFO|NOTE|WARN)\] {0,2})")
 
 _CONTROLS = {code: f"\\x{code:02x}" for code in (*range(0x20), *range(0x7F, 0xA0)) if code != 0x09}
 _CONTROLS |= {0x0A: "\\n", 0x0D: "\\r", 0x2028: "\\u2028", 0x2029: "\\u2029"}
-
-
-@dataclass(frozen=True, slots=True)
-class DataPoints:
-    """Consecutive data points, column by column: names, numbers as sent, and values as Python's `repr` of the float."""
-
-    names: list[str]
-    sent: list[str]
-    values: list[str]
-    #: The values once more, as numbers; empty where nobody needed them.
-    numbers: list[float] = field(default_factory=list, compare=False, repr=False)
-
-    def __len__(self) -> int:
-        return len(self.names)
 
 
 @dataclass(frozen=True, slots=True)
@@ -230,16 +211,9 @@ class Decoder:
             text = lines.decode("ascii")
         except UnicodeDecodeError:
             return None
-        matches = _DATA_LINES.findall(text)
-        if len(matches) != text.count("\n"):
+        points = data_points(text)
+        if points is None or _may_be_overlong(text, points) or not self._names.admit_all(points.names):
             return None
-        names, sent = map(list, zip(*matches, strict=True))
-        if len(text) > MAX_LINE_BYTES and max(map(len, sent)) > MAX_LINE_BYTES - len("POD2 ") - MAX_NAME_BYTES:
-            return None
-        values = list(map(float, sent))
-        if not math.isfinite(sum(values)) or not self._names.admit_all(names):
-            return None
-        points = DataPoints(names, sent, list(map(repr, values)), values)
         return Decoded([points], [(_ok(points), len(points))])
 
     def _line(self, line: bytes, decoded: Decoded) -> None:
@@ -343,6 +317,11 @@ class _Line:
     def _no_record(self, line: bytes, reply: bytes) -> None:
         self._decoded.records.append(NoRecord("invalid", readable(line)))
         self._decoded.replies.append((reply + b"\n", 0))
+
+
+def _may_be_overlong(text: str, points: DataPoints) -> bool:
+    most = MAX_LINE_BYTES - len("POD2 ") - MAX_NAME_BYTES
+    return len(text) > MAX_LINE_BYTES and max(map(len, points.sent)) > most
 
 
 def _ok(points: DataPoints) -> bytes:

@@ -12,7 +12,8 @@ import time
 from collections.abc import Callable, Sequence
 from urllib.parse import unquote
 
-from ods.protocol import NAME, NUMBER, DataPoints, LogMessage, MarkText, log_message
+from ods.data_points import NAME, NUMBER, DataPoints
+from ods.protocol import LogMessage, MarkText, log_message
 
 #: The two kinds of segment, with the first row of each.
 HEADERS = {"data": b"time_ns,name,value\n", "log": b"time_ns,kind,text\n"}

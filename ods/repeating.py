@@ -2,7 +2,8 @@
 
 from collections.abc import Sequence, Set
 
-from ods.protocol import DataPoints, Decoded, Record
+from ods.data_points import DataPoints
+from ods.protocol import Decoded, Record
 
 
 def without(decoded: Decoded, times: Sequence[str], recorded: Set[int]) -> tuple[Decoded, Sequence[str]]:

@@ -15,8 +15,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from ods.data_points import NAME
 from ods.errors import SettingsError
-from ods.protocol import NAME
 
 #: The longest label and the longest unit: they stand on a tile of the page. Characters.
 MAX_LABEL_CHARACTERS, MAX_UNIT_CHARACTERS = 64, 16

@@ -32,7 +32,7 @@ LAYERS = {
         "unwanted",
         "tape_owner",
     },
-    "protocol": {"protocol", "line_protocol", "recording"},
+    "protocol": {"protocol", "data_points", "line_protocol", "recording"},
     "sensors": {"sensors", "dashboards"},
     "intake": {
         *("encoder", "pods", "chunk", "batch", "events", "health_points", "admission", "intake", "latest", "refusals"),
@@ -185,7 +185,7 @@ IMPORTERS = {
 }
 
 #: Modules that take bytes and return records or text: no socket, no clock, no log, no file.
-PURE = {"protocol", "line_protocol"}
+PURE = {"protocol", "data_points", "line_protocol"}
 EFFECTS = {"socket", "time", "datetime", "logging", "os", "io", "pathlib", "threading", "gevent", "random", "sys"}
 
 

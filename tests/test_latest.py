@@ -3,8 +3,9 @@
 import pytest
 
 from ods import latest
+from ods.data_points import DataPoints
 from ods.latest import LatestValues
-from ods.protocol import DataPoints, LogMessage, NoRecord
+from ods.protocol import LogMessage, NoRecord
 
 SECOND_NS = 1_000_000_000
 

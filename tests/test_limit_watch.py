@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
+from ods.data_points import DataPoints
 from ods.limit_watch import BURST, LISTED, PAUSE_SECONDS, RECENT_SECONDS, LimitWatch
 from ods.pods import Pods
-from ods.protocol import DataPoints
 from ods.sensors import Sensor, Sensors
 
 SECOND_NS = 1_000_000_000

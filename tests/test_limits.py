@@ -6,8 +6,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from ods.data_points import DataPoints
 from ods.limits import Crossing, LevelsOf, LimitsOfPod, Watched
-from ods.protocol import DataPoints, Decoder, LogMessage, NameBook
+from ods.protocol import Decoder, LogMessage, NameBook
 from ods.sensors import Sensor, Sensors
 
 BOTH = Sensor(warning_low=-10, warning_high=10, danger_low=-20, danger_high=20, hysteresis=1)

@@ -11,6 +11,7 @@ from harness.influx_server import InfluxServer
 from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
+from ods.data_points import DataPoints
 from ods.errors import SettingsError
 from ods.line_protocol import (
     data_lines,
@@ -27,7 +28,7 @@ from ods.line_protocol import (
     value_of,
 )
 from ods.options import parse
-from ods.protocol import DataPoints, LogMessage, readable
+from ods.protocol import LogMessage, readable
 
 CHECKED = settings(deadline=None, max_examples=120)
 

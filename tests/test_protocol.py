@@ -13,9 +13,9 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from ods import protocol
+from ods.data_points import DataPoints
 from ods.protocol import (
     MAX_LINE_BYTES,
-    DataPoints,
     Decoder,
     LogMessage,
     NameBook,
@@ -610,11 +610,14 @@ def test_a_whole_chunk_and_its_bytes_one_by_one_give_the_same(stream: bytes, max
 
 
 names = st.text("abcdefghijklmnopqrstuvwxyzABCXYZ0123456789_.:/-", min_size=1, max_size=63)
+#: As `%f` prints them, and with more and fewer digits than it does: zeros before, behind and within.
+plain_numbers = st.from_regex(r"\A-?0{0,2}[0-9]{1,10}\.0{0,5}[0-9]{0,6}0{0,5}\Z")
 numbers = st.one_of(
     st.floats(allow_nan=False, allow_infinity=False).map(lambda value: f"{value:f}"),
     st.floats(allow_nan=False, allow_infinity=False).map(repr),
     st.integers(-(2**63), 2**63).map(str),
     st.from_regex(r"\A[+-]?([0-9]{1,9}(\.[0-9]{0,9})?|\.[0-9]{1,9})([eE][+-]?[0-9]{1,2})?\Z"),
+    plain_numbers,
 )
 
 
@@ -625,6 +628,22 @@ def test_every_good_point_is_kept_as_sent_and_as_its_float(points: Sequence[tupl
     heard = hear(byte_by_byte(stream) if is_careful else [stream])
     assert heard.records == [(name, number, repr(float(number))) for name, number in points]
     assert heard.replies == "".join([f"OK: ({name},{float(number)!r})\n" for name, number in points]).encode()
+
+
+@CHECKED
+@given(st.lists(plain_numbers, min_size=1, max_size=30))
+@example(["0.000100", "0.0001", "-0.00010"])
+@example(["0.000099"])
+@example(["-0.000001"])
+@example(["0.00001"])
+@example(["0.000000", "-0.0", "0.0000", "100.000000", "999999999.999999"])
+@example(["123456789012345.6", "1234567890123456.7"])
+@example(["1."])
+@example(["00.5"])
+def test_a_plain_decimal_has_the_value_of_its_float(decimals: list[str]) -> None:
+    """One of up to 15 digits is cut to it, without a float."""
+    heard = hear(["".join([f"POD2a {number}\n" for number in decimals]).encode()])
+    assert [value for _, _, value in heard.records] == [repr(float(number)) for number in decimals]
 
 
 @CHECKED

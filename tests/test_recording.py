@@ -11,10 +11,11 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
+from ods.data_points import DataPoints
 from ods.encoder import encode
 from ods.errors import SettingsError
 from ods.options import parse
-from ods.protocol import DataPoints, Decoder, MarkText, NameBook, NoRecord, Record, readable
+from ods.protocol import Decoder, MarkText, NameBook, NoRecord, Record, readable
 from ods.recording import (
     HEADERS,
     Row,

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from ods.commands.simulate import main
-from ods.protocol import DataPoints, Decoded, Decoder, LogMessage, NameBook, NoRecord, replies_when_kept
+from ods.data_points import DataPoints
+from ods.protocol import Decoded, Decoder, LogMessage, NameBook, NoRecord, replies_when_kept
 from ods.sensors import Sensors
 from ods.simulator.faults import FAULTS, LONG_NAME, RAMP_NAME, ramp
 from ods.simulator.odd_lines import ODD_LINES, TORN, bad_run

@@ -14,10 +14,10 @@ from components.hub import fail_when_hung, wait_in_hub
 
 from ods import answers, assets, feed, http_server
 from ods.control_client import ask
+from ods.data_points import DataPoints
 from ods.directory import DataDirectory
 from ods.errors import SettingsError
 from ods.latest import LatestValues
-from ods.protocol import DataPoints
 from ods.sensors import Sensor, Sensors
 from ods.web import Web
 

@@ -8,9 +8,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+from ods.data_points import DataPoints
 from ods.encoder import encode
 from ods.line_protocol import data_lines, pod_tag
-from ods.protocol import DataPoints
 from ods.recorded import Segment
 from ods.recording import Row, points_of
 from ods.replay.meter import Meter

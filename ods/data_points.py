@@ -1,0 +1,50 @@
+"""Data points a chunk at a time: lines that are all well formed, to columns. Pure.
+
+Two ways to the same columns. The quick one takes lines whose numbers are plain decimals, as C's `%f` prints them, and
+makes neither a float nor its text of any: a decimal of at most 15 digits survives the way through a double (DBL_DIG of
+IEEE 754), so that Python's `repr` of the float is that decimal without the zeros at its end. `repr` prints an exponent
+below 0.0001; such numbers, and all others, go the other way.
+"""
+
+import math
+import re
+from dataclasses import dataclass
+
+#: The longest name of a data point. Bytes.
+MAX_NAME_BYTES = 63
+
+#: What a name and a number look like, as regular expressions.
+NAME = rf"[A-Za-z0-9_.:/-]{{1,{MAX_NAME_BYTES}}}"
+NUMBER = r"[+-]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][+-]?[0-9]+)?"
+#: A number of at most 9 digits before the point and 1 to 6 behind it, but for those below 0.0001 that are not zero.
+_PLAIN = r"-?(?:[1-9][0-9]{0,8}+|0(?!\.00000?[1-9]))\.[0-9]{1,6}+"
+
+_LINES = re.compile(rf"^POD2({NAME}) ({NUMBER})$", re.MULTILINE)
+_PLAIN_LINES = re.compile(rf"(?:POD2{NAME}+ {_PLAIN}\n)++")
+
+
+@dataclass(frozen=True, slots=True)
+class DataPoints:
+    """Consecutive data points, column by column: names, numbers as sent, and values as Python's `repr` of the float."""
+
+    names: list[str]
+    sent: list[str]
+    values: list[str]
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+
+def data_points(lines: str) -> DataPoints | None:
+    """Those of some lines, each with its newline; None where any of them is anything but a good data point."""
+    if _PLAIN_LINES.fullmatch(lines):
+        columns = lines[4:-1].replace("\nPOD2", " ").split(" ")
+        sent = columns[1::2]
+        short = [number.rstrip("0") for number in sent]
+        return DataPoints(columns[::2], sent, [text if text[-1] != "." else text + "0" for text in short])
+    matches = _LINES.findall(lines)
+    if len(matches) != lines.count("\n"):
+        return None
+    names, sent = map(list, zip(*matches, strict=True))
+    numbers = list(map(float, sent))
+    return DataPoints(names, sent, list(map(repr, numbers))) if math.isfinite(sum(numbers)) else None
