@@ -40,8 +40,8 @@ def data_points(lines: str) -> DataPoints | None:
     if _PLAIN_LINES.fullmatch(lines):
         columns = lines[4:-1].replace("\nPOD2", " ").split(" ")
         sent = columns[1::2]
-        short = [number.rstrip("0") for number in sent]
-        return DataPoints(columns[::2], sent, [text if text[-1] != "." else text + "0" for text in short])
+        values = [short + "0" if (short := number.rstrip("0"))[-1] == "." else short for number in sent]
+        return DataPoints(columns[::2], sent, values)
     matches = _LINES.findall(lines)
     if len(matches) != lines.count("\n"):
         return None

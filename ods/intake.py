@@ -183,7 +183,7 @@ class Intake:
             return
         self._reads, self._read_times_ns, self._read_bytes = [], [], 0
         self.pod.last_seen = time.monotonic()
-        decoded = self._decoder.feed_data_points(b"".join(reads)) if len(reads) > 1 else None
+        decoded = self._decoder.feed_data_points(reads[0] if len(reads) == 1 else b"".join(reads))
         times: list[str] = []
         if decoded is not None:
             for data, time_ns in zip(reads, times_ns, strict=True):
@@ -263,8 +263,7 @@ class Intake:
         return now >= self._streaming_until and now - self._replied_at < TURNAROUND_SECONDS
 
     def _count(self, decoded: Decoded, points: int) -> None:
-        self._ledger.receive(self.pod.name, points)
-        counts = self._ledger.of(self.pod.name)
+        counts = self._ledger.receive(self.pod.name, points)
         for record in decoded.records:
             if isinstance(record, NoRecord):
                 counts.torn += record.kind == "torn"

@@ -61,11 +61,12 @@ class Ledger:
             counts = self.pods[pod] = Counts()
         return counts
 
-    def receive(self, pod: str, points: int) -> None:
-        """Points arrived; they are in flight until `move` says what became of them."""
+    def receive(self, pod: str, points: int) -> Counts:
+        """Points arrived; they are in flight until `move` says what became of them. Returns the counts of the pod."""
         counts = self.of(pod)
         counts.received += points
         counts.in_flight += points
+        return counts
 
     def begin_with(self, fate: Fate, points: Mapping[str, int]) -> None:
         """Points that the buffer holds from the run before."""

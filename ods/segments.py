@@ -7,6 +7,7 @@ While open a segment is called `NAME.csv.open`. Closed, it is `NAME.csv` for as 
 import contextlib
 import gzip
 import os
+import resource
 import shutil
 import stat
 from collections import OrderedDict
@@ -24,11 +25,14 @@ SEGMENT_BYTES = 64 * 1024 * 1024
 SEGMENT_SECONDS = 3600.0
 #: A segment is closed when nothing was appended for this long. Seconds.
 IDLE_SECONDS = 60.0
-#: At most this many files are held open at once; the others are opened again for their next rows.
-OPEN_FILES = 256
+#: At most this many files are held open at once; the others are opened again for their next rows, which takes several
+#: times as long. A quarter of what the process may have open, which is for the pods first, up to the most.
+OPEN_FILES_SHARE, MOST_OPEN_FILES = 4, 4096
+#: So many segments are looked at each time whether their files are still there: each look lets other threads go first.
+LOOKED_AT = 100
 
 
-@dataclass(slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True, eq=False)
 class Segment:
     """An open segment. Times on the monotonic clock, in seconds, but for `last_ns`."""
 
@@ -56,7 +60,10 @@ class Segments:
     def __init__(self, directory: Path) -> None:
         self.directory = directory
         self._open: dict[tuple[str, str], Segment] = {}
-        self._files: OrderedDict[Path, int] = OrderedDict()
+        self._files: OrderedDict[Segment, int] = OrderedDict()
+        #: How many were looked at in this turn through all of them.
+        self._looked_at = 0
+        self._most_files = min(MOST_OPEN_FILES, resource.getrlimit(resource.RLIMIT_NOFILE)[0] // OPEN_FILES_SHARE)
 
     def append(self, rows: Rows, now: float) -> None:
         """Append to the pod's segments. Raises OSError when the disk does not take it."""
@@ -83,18 +90,24 @@ class Segments:
         return closed
 
     def leave_lost(self) -> int:
-        """Forget the segments whose files were deleted or replaced; their next rows begin others. Returns how many."""
-        lost = [key for key, segment in self._open.items() if self._is_lost(segment.path)]
+        """Forget the segments whose files were deleted or replaced; their next rows begin others. Returns how many.
+
+        Of many segments the next `LOOKED_AT` are looked at.
+        """
+        some = list(self._open)[self._looked_at : self._looked_at + LOOKED_AT]
+        lost = [key for key in some if self._is_lost(self._open[key])]
+        self._looked_at = self._looked_at + len(some) - len(lost) if len(some) == LOOKED_AT else 0
         for key in lost:
-            self._forget_file(self._open.pop(key).path)
+            self._forget_file(self._open.pop(key))
         return len(lost)
 
-    def _is_lost(self, path: Path) -> bool:
+    def _is_lost(self, segment: Segment) -> bool:
         try:
-            status = path.stat()
+            status = segment.path.stat()
         except OSError:
             return True
-        return path in self._files and not os.path.samestat(status, os.fstat(self._files[path]))
+        file = self._files.get(segment)
+        return file is not None and not os.path.samestat(status, os.fstat(file))
 
     def _segment(self, rows: Rows, kind: str, now: float) -> Segment:
         key = (rows.pod, kind)
@@ -111,12 +124,12 @@ class Segments:
         try:
             self._write(segment, header)
         except OSError:
-            self._forget_file(segment.path)
+            self._forget_file(segment)
             segment.path.unlink(missing_ok=True)
             raise
 
     def _write(self, segment: Segment, text: bytes) -> None:
-        file = self._file(segment.path)
+        file = self._file(segment)
         try:
             written = os.write(file, text)
             if written != len(text):
@@ -126,23 +139,25 @@ class Segments:
             raise
         segment.size_bytes += len(text)
 
-    def _file(self, path: Path) -> int:
-        if path in self._files:
-            self._files.move_to_end(path)
-            return self._files[path]
-        if len(self._files) >= OPEN_FILES:
+    def _file(self, segment: Segment) -> int:
+        file = self._files.get(segment)
+        if file is not None:
+            self._files.move_to_end(segment)
+            return file
+        if len(self._files) >= self._most_files:
             os.close(self._files.popitem(last=False)[1])
-        self._files[path] = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
-        return self._files[path]
+        file = os.open(segment.path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+        self._files[segment] = file
+        return file
 
-    def _forget_file(self, path: Path) -> None:
-        file = self._files.pop(path, None)
+    def _forget_file(self, segment: Segment) -> None:
+        file = self._files.pop(segment, None)
         if file is not None:
             os.close(file)
 
     def _close(self, key: tuple[str, str]) -> Path:
         segment = self._open.pop(key)
-        self._forget_file(segment.path)
+        self._forget_file(segment)
         return rename_closed(segment.path, segment.last_ns)
 
 
