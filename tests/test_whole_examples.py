@@ -5,6 +5,7 @@ mark and points that InfluxDB refused are to be found where the examples look fo
 What of the documentation is not run is listed with the reason, and nothing else is left out.
 """
 
+import contextlib
 import re
 import subprocess
 import sys
@@ -152,7 +153,8 @@ def test_an_example_does_what_it_says(world: ExampleWorld, example: Example) -> 
     if example.command in ("replay", "export"):
         have_a_marked_test(world)
     is_endless = ENDLESS.search(example.line) is not None
-    done = world.run(example.as_run, is_endless=is_endless)
+    with points_waiting(world) if "--source buffer" in example.line else contextlib.nullcontext():
+        done = world.run(example.as_run, is_endless=is_endless)
     told = f"{example.line}: {done.returncode}\n{done.stdout}{done.stderr}"
     assert done.returncode in (ENDED_BY_HAND if is_endless else (0,)), told
     assert done.stdout or done.stderr or "-o " in example.line or "--output" in example.line, told
@@ -167,6 +169,15 @@ def have_points_refused(world: ExampleWorld) -> None:
         world.write('accel_x,pod=other value="text"')
         world.run("ods simulate --pods 1 --seconds 1 --rate 100")
     wait_until(lambda: world.status()["totals"]["quarantined"], timeout_seconds=30, what="points to be refused")
+
+
+@contextlib.contextmanager
+def points_waiting(world: ExampleWorld) -> Iterator[None]:
+    """Points in the buffer, as in an outage of InfluxDB."""
+    with world.frozen_influx():
+        assert world.run("ods simulate --pods 1 --seconds 1").returncode == 0
+        wait_until(lambda: world.status()["totals"]["pending"], timeout_seconds=60, what="points to be buffered")
+        yield
 
 
 def have_a_marked_test(world: ExampleWorld) -> None:

@@ -12,7 +12,7 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +47,7 @@ class ExampleWorld:
         self.data = folder / "var/lib/ods"
         self._holder: subprocess.Popen[str] | None = None
         self._started: list[subprocess.Popen[str]] = []
+        self._influx: subprocess.Popen[str] | None = None
 
     @staticmethod
     def lacking() -> str:
@@ -94,9 +95,19 @@ class ExampleWorld:
         folder.mkdir()
         text = CONFIGURATION.format(folder=folder, http_port=8086, rpc_port=8088, auth_enabled="false")
         (folder / "influxdb.conf").write_text(text.replace('"127.0.0.1:8086"', '":8086"'))
-        self.start(f"influxd -config {folder}/influxdb.conf")
+        self._influx = self.start(f"influxd -config {folder}/influxdb.conf")
         ping = "curl -sf http://localhost:8086/ping"
         wait_until(lambda: self.run(ping).returncode == 0, timeout_seconds=30, what="influxd to answer", state=self.log)
+
+    @contextlib.contextmanager
+    def frozen_influx(self) -> Iterator[None]:
+        """Its InfluxDB answers nobody in the meantime."""
+        assert self._influx is not None, "start_influx first"
+        self._influx.send_signal(signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            self._influx.send_signal(signal.SIGCONT)
 
     def start_ods(self, line: str = "./server.py") -> "subprocess.Popen[str]":
         """ODS, as a reader starts it; returns when pods may connect and it answers."""
