@@ -7,7 +7,6 @@ the limit of memory. Beyond it chunks are refused: dropped and counted.
 """
 
 import time
-from collections import Counter
 from collections.abc import Callable
 
 from gevent.event import Event
@@ -26,7 +25,7 @@ class Admission:
     def __init__(self, *, limit_bytes: int = LIMIT_BYTES, pause_bytes: int = PAUSE_BYTES) -> None:
         self._limit_bytes = limit_bytes
         self._pause_bytes = pause_bytes
-        self._held: Counter[str] = Counter()
+        self._held: dict[str, int] = {}
         self._room = Event()
         self._room.set()
         #: Whether nothing was released during the last pause, nor since.
@@ -66,15 +65,14 @@ class Admission:
         if self.is_refusing:
             return False
         self.in_flight_bytes += size_bytes
-        self._held[pod] += size_bytes
+        self._held[pod] = self._held.get(pod, 0) + size_bytes
         return True
 
     def release(self, pod: str, size_bytes: int) -> None:
         """A chunk that was taken in is settled."""
         self.in_flight_bytes -= size_bytes
-        self._held[pod] -= size_bytes
-        if not self._held[pod]:
-            del self._held[pod]
+        if held := self._held.pop(pod) - size_bytes:
+            self._held[pod] = held
         self._released += 1
         self._stands_still = False
         if self.in_flight_bytes <= self._pause_bytes:

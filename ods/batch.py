@@ -1,6 +1,5 @@
 """A batch: the chunks that are recorded and stored together, and what has to be known of them as one."""
 
-from collections import Counter
 from collections.abc import Sequence
 
 from ods.chunk import Chunk, settle
@@ -18,10 +17,10 @@ class Batch:
         #: When the oldest of it was read. Monotonic clock, seconds.
         self.read_at = min([chunk.received_at for chunk in chunks])
         #: Points by pod, as the ledger counts them.
-        self.pods: Counter[str] = Counter()
+        self.pods: dict[str, int] = {}
         for chunk in chunks:
             if chunk.points:
-                self.pods[chunk.pod] += chunk.points
+                self.pods[chunk.pod] = self.pods.get(chunk.pod, 0) + chunk.points
 
     def forget(self) -> None:
         """Let go of the bytes, which nobody needs any more."""

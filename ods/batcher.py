@@ -12,8 +12,10 @@ from collections.abc import Callable
 import gevent
 from gevent.event import Event
 
+from ods import together
 from ods.batch import Batch
 from ods.chunk import Chunk
+from ods.intake import Intake
 from ods.supervisor import Supervisor
 
 #: While a stream comes in, batches for InfluxDB begin at this pace. Seconds.
@@ -21,7 +23,10 @@ PACE_SECONDS = 0.025
 #: The same for batches for the buffer, each of which makes a disk work. Seconds.
 BUFFERING_PACE_SECONDS = 0.1
 #: A batch this large does not wait for the pace, and grows no further. Bytes of line protocol.
-FULL_BYTES = 512 * 1024
+FULL_BYTES = 256 * 1024
+#: So much of what was read is decoded before a batch begins, so that no batch has more than a few milliseconds' work to
+#: do first, in which nothing else goes on. Bytes.
+PIECE_BYTES = 16 * 1024
 #: This many batches are under way at once; one of them is taken in hand while the other travels.
 UNDER_WAY = 2
 #: After this many batches at once for a pod that seems to wait, one keeps the pace, to see whether it really does. It
@@ -40,7 +45,8 @@ class Batcher:
         self._supervisor = supervisor
         self._open: deque[Chunk] = deque()
         self._open_bytes = 0
-        self._expected: dict[Callable[[], None], None] = {}
+        self._expected: dict[Intake, None] = {}
+        self._expected_bytes = 0
         self._is_urgent = False
         self._urgent_batches = self._urgent_left = URGENT_BATCHES
         self._under_way = 0
@@ -62,12 +68,18 @@ class Batcher:
         self._open.append(chunk)
         self._open_bytes += len(chunk.lines)
 
-    def expect(self, flush: Callable[[], None], *, urgent: bool) -> None:
-        """Before the next batch begins, call `flush`, which will `put`. `urgent`: somebody seems to wait for it."""
+    def expect(self, intake: Intake, size_bytes: int, *, urgent: bool) -> None:
+        """So much more is read: before the next batch begins, have this intake flushed, which will `put`.
+
+        `urgent`: somebody seems to wait for it.
+        """
         if not self._has_news or (urgent and not self._is_urgent):
             self._changed.set()
-        self._expected[flush] = None
+        self._expected[intake] = None
         self._is_urgent = self._is_urgent or urgent
+        self._expected_bytes += size_bytes
+        if self._expected_bytes >= PIECE_BYTES:
+            self._flush_expected()
 
     @property
     def has_work(self) -> bool:
@@ -109,7 +121,8 @@ class Batcher:
 
     def _seal(self) -> Batch | None:
         """The next batch; None when what was read holds no record yet."""
-        is_urgent = self._flush_expected()
+        is_urgent, self._is_urgent = self._is_urgent, False
+        self._flush_expected()
         if not self._open:
             return None
         now = time.monotonic()
@@ -123,13 +136,10 @@ class Batcher:
         self._open_bytes -= size_bytes
         return Batch(chunks)
 
-    def _flush_expected(self) -> bool:
-        """Have what was read put in; returns whether somebody seemed to wait for it."""
-        expected, self._expected = self._expected, {}
-        is_urgent, self._is_urgent = self._is_urgent, False
-        for flush in expected:
-            flush()
-        return is_urgent
+    def _flush_expected(self) -> None:
+        """Have what was read put in."""
+        expected, self._expected, self._expected_bytes = self._expected, {}, 0
+        together.flush(expected)
 
     def _count_urgent(self, is_urgent: bool, *, keeps_pace: bool) -> None:
         if not is_urgent:

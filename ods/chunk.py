@@ -34,8 +34,9 @@ class Chunk:
     size_bytes: int = field(init=False)
 
     def __post_init__(self) -> None:
-        replies_bytes = sum([len(text) for text, _ in self.replies])
-        self.size_bytes = len(self.lines) + len(self.data_rows) + len(self.log_rows) + replies_bytes
+        self.size_bytes = len(self.lines) + len(self.data_rows) + len(self.log_rows)
+        for text, _ in self.replies:
+            self.size_bytes += len(text)
 
 
 def settle(chunks: Iterable[Chunk], fate: Fate) -> None:

@@ -23,7 +23,7 @@ _LINES = re.compile(rf"^POD2({NAME}) ({NUMBER})$", re.MULTILINE)
 _PLAIN_LINES = re.compile(rf"(?:POD2{NAME}+ {_PLAIN}\n)++")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class DataPoints:
     """Consecutive data points, column by column: names, numbers as sent, and values as Python's `repr` of the float."""
 
@@ -31,19 +31,27 @@ class DataPoints:
     sent: list[str]
     values: list[str]
 
+    def part(self, begin: int, end: int) -> "DataPoints":
+        """Those from one place to another."""
+        return DataPoints(self.names[begin:end], self.sent[begin:end], self.values[begin:end])
+
     def __len__(self) -> int:
         return len(self.names)
 
 
-def data_points(lines: str) -> DataPoints | None:
+def data_points(lines: bytes) -> DataPoints | None:
     """Those of some lines, each with its newline; None where any of them is anything but a good data point."""
-    if _PLAIN_LINES.fullmatch(lines):
-        columns = lines[4:-1].replace("\nPOD2", " ").split(" ")
+    try:
+        text = lines.decode("ascii")
+    except UnicodeDecodeError:
+        return None
+    if _PLAIN_LINES.fullmatch(text):
+        columns = text[4:-1].replace("\nPOD2", " ").split(" ")
         sent = columns[1::2]
         values = [short + "0" if (short := number.rstrip("0"))[-1] == "." else short for number in sent]
         return DataPoints(columns[::2], sent, values)
-    matches = _LINES.findall(lines)
-    if len(matches) != lines.count("\n"):
+    matches = _LINES.findall(text)
+    if len(matches) != text.count("\n"):
         return None
     names, sent = map(list, zip(*matches, strict=True))
     numbers = list(map(float, sent))

@@ -17,7 +17,8 @@ from typing import Protocol
 from ods.admission import Admission
 from ods.chunk import Chunk
 from ods.clock import Clock
-from ods.encoder import count, encode
+from ods.data_points import DataPoints
+from ods.encoder import Encoded, count, encode
 from ods.latency import Latency
 from ods.latest import LatestValues
 from ods.ledger import Fate, Ledger
@@ -45,6 +46,8 @@ TURNAROUND_SECONDS = 0.025
 REFUSALS_BYTES = 1024 * 1024
 #: How long a pod that was seen not to wait is taken to be one that never does. Seconds.
 STREAMING_SECONDS = 1.0
+#: How long what a pod sends is decoded by itself after some of it was anything but whole lines of data. Seconds.
+ALONE_SECONDS = 1.0
 
 
 class Onward(Protocol):
@@ -53,8 +56,11 @@ class Onward(Protocol):
     def put(self, chunk: Chunk) -> None:
         """Take a chunk over, settled already or still to be."""
 
-    def expect(self, flush: Callable[[], None], *, urgent: bool) -> None:
-        """Call `flush` before the next batch begins; it will `put`."""
+    def expect(self, intake: "Intake", size_bytes: int, *, urgent: bool) -> None:
+        """Have an intake flushed that has read so much more, before the next batch begins; it will `put`.
+
+        `urgent`: its pod seems to wait.
+        """
 
 
 class Intake:
@@ -88,8 +94,11 @@ class Intake:
         #: Reads that are not decoded yet, with the times at which they were received.
         self._reads: list[bytes] = []
         self._read_times_ns: list[int] = []
-        self._read_bytes = 0
+        #: How much that is.
+        self.read_bytes = 0
         self._read_at = 0.0
+        #: Until when what it reads is not decoded together with what others have. Monotonic clock, seconds.
+        self._alone_until = float("-inf")
         #: Whether a line came while one waited to be decoded: this pod does not wait for its replies.
         self._is_streaming = False
         self._unsettled: deque[Chunk] = deque()
@@ -136,15 +145,16 @@ class Intake:
 
     def _join(self, data: bytes) -> None:
         self._read_times_ns.append(self._clock.now_ns())
-        self._read_bytes += len(data)
+        self.read_bytes += len(data)
+        is_urgent = False
         if self._reads:  # they wait to be decoded already
             self._is_streaming = self._is_streaming or b"\n" in self._reads[0]
-            self._reads.append(data)
         else:
             self._read_at = time.monotonic()
-            self._reads.append(data)
-            self._onward.expect(self.flush, urgent=self._seems_to_wait(self._read_at))
-        if self._read_bytes >= DECODE_BYTES or len(self._reads) >= DECODE_READS:
+            is_urgent = self._seems_to_wait(self._read_at)
+        self._reads.append(data)
+        self._onward.expect(self, len(data), urgent=is_urgent)
+        if self.read_bytes >= DECODE_BYTES or len(self._reads) >= DECODE_READS:
             self.flush()
 
     def finish(self) -> None:
@@ -178,25 +188,69 @@ class Intake:
 
     def flush(self) -> None:
         """Decode what was read, and pass it on."""
-        reads, times_ns = self._reads, self._read_times_ns
-        if not reads:
+        if not self._reads:
             return
-        self._reads, self._read_times_ns, self._read_bytes = [], [], 0
-        self.pod.last_seen = time.monotonic()
-        decoded = self._decoder.feed_data_points(reads[0] if len(reads) == 1 else b"".join(reads))
-        times: list[str] = []
+        decoded = self._decoder.feed_data_points(self.read_lines)
         if decoded is not None:
-            for data, time_ns in zip(reads, times_ns, strict=True):
-                times += self._give_times(data, time_ns, data.count(b"\n"))
+            times = self.take_read_times()
         else:
-            decoded = Decoded()
-            for data, time_ns in zip(reads, times_ns, strict=True):
+            self._alone_until = self._read_at + ALONE_SECONDS
+            decoded, times = Decoded(), []
+            for data, time_ns in self._taken_reads():
                 piece = self._decoder.feed(data)
                 decoded.records += piece.records
                 decoded.replies += piece.replies
                 times += self._give_times(data, time_ns, count(piece.records))
         self._take(decoded, times)
         self._places.mark(self._unsettled)
+
+    # -- What was read, for `ods.together` to decode it with what others have read
+
+    @property
+    def has_whole_lines(self) -> bool:
+        """Whether what was read is whole lines, and lately all that came was good data points."""
+        reads = self._reads
+        return bool(
+            reads and reads[-1].endswith(b"\n") and self._decoder.is_at_begin and self._read_at >= self._alone_until
+        )
+
+    @property
+    def read_lines(self) -> bytes:
+        """What was read and waits to be decoded."""
+        return self._reads[0] if len(self._reads) == 1 else b"".join(self._reads)
+
+    def admits(self, names: Sequence[str]) -> bool:
+        """Whether the pod may use these names."""
+        return self.pod.names.admit_all(names)
+
+    def take_read_times(self) -> list[str]:
+        """What was read is good data points, and decoded by somebody: give each its time."""
+        reads = self._taken_reads()
+        if len(reads) == 1:
+            data, time_ns = reads[0]
+            return self._give_times(data, time_ns, data.count(b"\n"))
+        times: list[str] = []
+        for data, time_ns in reads:
+            times += self._give_times(data, time_ns, data.count(b"\n"))
+        return times
+
+    def pass_on(
+        self, points: DataPoints, begin: int, end: int, times: Sequence[str], encoded: Encoded, reply: bytes
+    ) -> None:
+        """What was read is these of the points, which have these times: their encoded form, and the reply to them."""
+        self._latest.take_rows(self.pod.name, encoded.data_rows)
+        self._ledger.receive(self.pod.name, encoded.points)
+        self._put(self._chunk(encoded, [(reply, encoded.points)], times))
+        if self._limits.watches(self.pod):
+            self._limits.take(self.pod, (points.part(begin, end),), times)
+        self._places.mark(self._unsettled)
+
+    def _taken_reads(self) -> list[tuple[bytes, int]]:
+        """What was read, with its times, which nobody needs to take any more."""
+        reads, times_ns = self._reads, self._read_times_ns
+        self._reads, self._read_times_ns, self.read_bytes = [], [], 0
+        self.pod.last_seen = time.monotonic()
+        return list(zip(reads, times_ns, strict=True))
 
     def _give_times(self, data: bytes, time_ns: int, records: int, *, is_last: bool = False) -> list[str]:
         """Times for the records of this next piece of the stream, noted before anything is done with them."""
@@ -210,14 +264,17 @@ class Intake:
             return
         if decoded.records:
             self._latest.take(self.pod.name, decoded.records, times)
-        chunk = self._encode(decoded, times or [str(first_ns)])
-        self._count(decoded, chunk.points)
+        encoded = encode(decoded.records, self.pod.tag, times)
+        self._count(decoded, encoded.points)
+        self._put(self._chunk(encoded, decoded.replies, times or [str(first_ns)]))
+        self._limits.take(self.pod, decoded.records, times)
+
+    def _put(self, chunk: Chunk) -> None:
         self._unsettled.append(chunk)
         if self._admission.admit(self.pod.name, chunk.size_bytes):
             self._onward.put(chunk)
         else:
             self._refuse(chunk)
-        self._limits.take(self.pod, decoded.records, times)
 
     def _refuse(self, chunk: Chunk) -> None:
         """There is no memory for it: what is left of it is its replies, and not too many of those."""
@@ -240,8 +297,7 @@ class Intake:
             self._unsettled.append(chunk)
         self._reply_to_settled()
 
-    def _encode(self, decoded: Decoded, times: Sequence[str]) -> Chunk:
-        encoded = encode(decoded.records, self.pod.tag, times)
+    def _chunk(self, encoded: Encoded, replies: list[tuple[bytes, int]], times: Sequence[str]) -> Chunk:
         return Chunk(
             pod=self.pod.name,
             points=encoded.points,
@@ -250,7 +306,7 @@ class Intake:
             log_rows=encoded.log_rows,
             first_ns=int(times[0]),
             last_ns=int(times[-1]),
-            replies=decoded.replies,
+            replies=replies,
             received_at=self._read_at,
             on_settled=self._reply_to_settled,
         )

@@ -77,10 +77,11 @@ class Ledger:
 
     def move(self, points: Mapping[str, int], before: Fate, after: Fate) -> None:
         """Points, counted by pod, changed their fate."""
+        left, entered = before.value, after.value
         for pod, count in points.items():
             counts = self.of(pod)
-            setattr(counts, before.value, getattr(counts, before.value) - count)
-            setattr(counts, after.value, getattr(counts, after.value) + count)
+            setattr(counts, left, getattr(counts, left) - count)
+            setattr(counts, entered, getattr(counts, entered) + count)
 
     def lose(self, points: Mapping[str, int], before: Fate) -> None:
         """Points that no store took, or that one could not keep, are dropped."""

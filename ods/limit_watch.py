@@ -57,19 +57,24 @@ class LimitWatch:
 
     def take(self, pod: Pod, records: Iterable[Record], times: Sequence[str]) -> None:
         """Look at what has come in from a pod."""
-        if not self._watched.levels:
+        if not self.watches(pod):
             return
-        watched = self._pods.get(pod.name)
-        if watched is None:
-            watched = self._pods[pod.name] = _WatchedPod(pod, self._watched)
-        if not watched.has_any_limited():
-            return
+        watched = self._pods[pod.name]
         for crossing in watched.limits.look(records, times):
             watched.note(crossing)
             if watched.may_tell(crossing, self._clock()):
                 self._tell(watched, crossing)
             else:
                 watched.hold_back(crossing)
+
+    def watches(self, pod: Pod) -> bool:
+        """Whether a pod has ever used a name that has limits; of one that has not, no value need be looked at."""
+        if not self._watched.levels:
+            return False
+        watched = self._pods.get(pod.name)
+        if watched is None:
+            watched = self._pods[pod.name] = _WatchedPod(pod, self._watched)
+        return watched.has_any_limited()
 
     def tell_held_back(self) -> None:
         """Tell of what was held back for long enough."""
@@ -165,7 +170,7 @@ class _WatchedPod:
         self._known = 0, False
 
     def has_any_limited(self) -> bool:
-        """Whether the pod has ever used a name that has limits; of one that has not, no value need be looked at."""
+        """See `LimitWatch.watches`."""
         used, has_any = self._known
         if not has_any and used != len(self.pod.names):
             has_any = self.pod.names.has_any(self._names)

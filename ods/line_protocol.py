@@ -7,7 +7,8 @@ Values are Python's `repr` of the float: InfluxDB 1.6 refuses `+5`, and reads ba
 """
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import repeat
 
 from ods.data_points import DataPoints
 from ods.protocol import LogMessage
@@ -43,12 +44,15 @@ def pod_tag(pod: str) -> str:
 
 def data_lines(points: DataPoints, tag: str, times: Sequence[str]) -> str:
     """A line a data point; `times` in nanoseconds, as text."""
-    return "".join(
-        [
-            f"{name}{tag} value={value} {time_ns}\n"
-            for name, value, time_ns in zip(points.names, points.values, times, strict=True)
-        ]
-    )
+    return "".join(each_data_line(points, repeat(tag, len(points)), times))
+
+
+def each_data_line(points: DataPoints, tags: Iterable[str], times: Sequence[str]) -> list[str]:
+    """The same, one by one, of data points that have each a tag of its own."""
+    return [
+        f"{name}{tag} value={value} {time_ns}\n"
+        for name, tag, value, time_ns in zip(points.names, tags, points.values, times, strict=True)
+    ]
 
 
 def log_line(message: LogMessage, tag: str, time_ns: str) -> str:

@@ -32,7 +32,11 @@ class Places:
         tape = self._tape
         if tape is None:
             return
-        mark = Mark(self._offset - self._decoder.rest_bytes, self._noted, *self._decoder.line)
+        decoder = self._decoder
+        if decoder.is_at_begin:
+            mark = Mark(self._offset, self._noted)
+        else:
+            mark = Mark(self._offset - decoder.rest_bytes, self._noted, *decoder.line)
         if unsettled:
             unsettled[-1].mark = mark
         elif mark > tape.mark:

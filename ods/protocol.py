@@ -159,6 +159,11 @@ class Decoder:
         return decoded
 
     @property
+    def is_at_begin(self) -> bool:
+        """Whether the next byte begins a line."""
+        return not (self._rest or self._taken or self._overlong)
+
+    @property
     def rest_bytes(self) -> int:
         """How much is held of the unfinished line."""
         return len(self._rest)
@@ -207,14 +212,10 @@ class Decoder:
 
     def _all_data_points(self, lines: bytes) -> Decoded | None:
         """The common case, a chunk at a time; None where any line is anything but a good data point."""
-        try:
-            text = lines.decode("ascii")
-        except UnicodeDecodeError:
+        points = data_points(lines)
+        if points is None or _may_be_overlong(lines, points) or not self._names.admit_all(points.names):
             return None
-        points = data_points(text)
-        if points is None or _may_be_overlong(text, points) or not self._names.admit_all(points.names):
-            return None
-        return Decoded([points], [(_ok(points), len(points))])
+        return Decoded([points], [("".join(each_ok(points)).encode(), len(points))])
 
     def _line(self, line: bytes, decoded: Decoded) -> None:
         """One line, or what is left of it after the messages that were taken off it."""
@@ -319,15 +320,14 @@ class _Line:
         self._decoded.replies.append((reply + b"\n", 0))
 
 
-def _may_be_overlong(text: str, points: DataPoints) -> bool:
+def _may_be_overlong(lines: bytes, points: DataPoints) -> bool:
     most = MAX_LINE_BYTES - len("POD2 ") - MAX_NAME_BYTES
-    return len(text) > MAX_LINE_BYTES and max(map(len, points.sent)) > most
+    return len(lines) > MAX_LINE_BYTES and max(map(len, points.sent)) > most
 
 
-def _ok(points: DataPoints) -> bytes:
-    return "".join(
-        [f"OK: ({name},{value})\n" for name, value in zip(points.names, points.values, strict=True)]
-    ).encode()
+def each_ok(points: DataPoints) -> list[str]:
+    """The reply to each line of these that is kept."""
+    return [f"OK: ({name},{value})\n" for name, value in zip(points.names, points.values, strict=True)]
 
 
 def log_message(text: str) -> LogMessage:

@@ -141,9 +141,9 @@ class Reception:
         self._intakes -= {intake for intake in self._intakes if intake.is_finished and intake.is_settled}
         return min((time_ns for intake in self._intakes if (time_ns := intake.oldest_ns) is not None), default=None)
 
-    def expect(self, flush: Callable[[], None], *, urgent: bool) -> None:
+    def expect(self, intake: Intake, size_bytes: int, *, urgent: bool) -> None:
         """Small reads wait to be decoded; see `Batcher.expect`."""
-        self._batcher.expect(flush, urgent=urgent)
+        self._batcher.expect(intake, size_bytes, urgent=urgent)
 
     def put(self, chunk: Chunk) -> None:
         """Pass a chunk on: to be stored, or, where it was refused, to be written down at least."""

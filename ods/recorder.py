@@ -124,11 +124,13 @@ class Recorder:
 
     def _append(self, rows: list[Rows]) -> None:
         now = time.monotonic()
-        for index, row in enumerate(rows):
-            try:
-                self._segments.append(row, now)
-            except OSError as error:
-                raise _NotRecorded(rows[index:]) from error
+        append, done = self._segments.append, 0
+        try:
+            for row in rows:
+                append(row, now)
+                done += 1
+        except OSError as error:
+            raise _NotRecorded(rows[done:]) from error
 
     def _appended(self, done: gevent.event.AsyncResult, rows: list[Rows], size_bytes: int) -> None:
         self._waiting_bytes -= size_bytes
@@ -196,9 +198,12 @@ class Recorder:
 
 
 def _joined(pod: str, chunks: Sequence[Chunk]) -> Rows:
+    first = chunks[0]
+    if len(chunks) == 1:
+        return Rows(pod, first.data_rows, first.log_rows, first.first_ns, first.last_ns)
     data = b"".join([chunk.data_rows for chunk in chunks])
     logs = b"".join([chunk.log_rows for chunk in chunks])
-    return Rows(pod, data, logs, chunks[0].first_ns, chunks[-1].last_ns)
+    return Rows(pod, data, logs, first.first_ns, chunks[-1].last_ns)
 
 
 class _NotRecorded(Exception):

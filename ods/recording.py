@@ -40,9 +40,12 @@ _NOT_PLAIN = re.compile(rb"[^a-z0-9_.-]|^\.|\.$")
 
 def data_rows(points: DataPoints, times: Sequence[str]) -> str:
     """A row a data point; `times` in nanoseconds, as text."""
-    return "".join(
-        [f"{time_ns},{name},{sent}\n" for time_ns, name, sent in zip(times, points.names, points.sent, strict=True)]
-    )
+    return "".join(each_data_row(points, times))
+
+
+def each_data_row(points: DataPoints, times: Sequence[str]) -> list[str]:
+    """The same, one by one."""
+    return [f"{time_ns},{name},{sent}\n" for time_ns, name, sent in zip(times, points.names, points.sent, strict=True)]
 
 
 def log_row(time_ns: str, kind: str, text: str) -> str:

@@ -10,9 +10,9 @@ import os
 import resource
 import shutil
 import stat
-from collections import OrderedDict
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from ods.recording import HEADERS, folder_name, segment_name
 
@@ -37,14 +37,15 @@ class Segment:
     """An open segment. Times on the monotonic clock, in seconds, but for `last_ns`."""
 
     path: Path
+    #: Its file; None where that is opened again for the next rows.
+    file: int | None = None
     size_bytes: int
     begun_at: float
     appended_at: float
     last_ns: int
 
 
-@dataclass(slots=True, frozen=True)
-class Rows:
+class Rows(NamedTuple):
     """Rows of one pod for its two segments, with the times of the first and the last."""
 
     pod: str
@@ -60,18 +61,29 @@ class Segments:
     def __init__(self, directory: Path) -> None:
         self.directory = directory
         self._open: dict[tuple[str, str], Segment] = {}
-        self._files: OrderedDict[Segment, int] = OrderedDict()
+        #: Those whose files are open too, in the order in which they were opened.
+        self._with_files: dict[Segment, None] = {}
         #: How many were looked at in this turn through all of them.
         self._looked_at = 0
         self._most_files = min(MOST_OPEN_FILES, resource.getrlimit(resource.RLIMIT_NOFILE)[0] // OPEN_FILES_SHARE)
 
     def append(self, rows: Rows, now: float) -> None:
-        """Append to the pod's segments. Raises OSError when the disk does not take it."""
-        for kind, text in (("data", rows.data), ("log", rows.log)):
-            if text:
-                segment = self._segment(rows, kind, now)
-                self._write(segment, text)
-                segment.appended_at, segment.last_ns = now, max(segment.last_ns, rows.last_ns)
+        """Append to the pod's segments. Raises OSError when the disk does not take it.
+
+        As little is done here as can be: a thousand pods make ten thousand calls a second, and while this thread has
+        the interpreter, the hub waits.
+        """
+        if rows.data:
+            self._append(rows, "data", rows.data, now)
+        if rows.log:
+            self._append(rows, "log", rows.log, now)
+
+    def _append(self, rows: Rows, kind: str, text: bytes, now: float) -> None:
+        segment = self._open.get((rows.pod, kind)) or self._new_segment(rows, kind, now)
+        self._write(segment, text)
+        segment.appended_at = now
+        if rows.last_ns > segment.last_ns:
+            segment.last_ns = rows.last_ns
 
     def open_paths(self) -> set[Path]:
         """The segments that are open now."""
@@ -106,19 +118,16 @@ class Segments:
             status = segment.path.stat()
         except OSError:
             return True
-        file = self._files.get(segment)
-        return file is not None and not os.path.samestat(status, os.fstat(file))
+        return segment.file is not None and not os.path.samestat(status, os.fstat(segment.file))
 
-    def _segment(self, rows: Rows, kind: str, now: float) -> Segment:
-        key = (rows.pod, kind)
-        if key not in self._open:
-            folder = self.directory / folder_name(rows.pod)
-            folder.mkdir(parents=True, exist_ok=True)
-            path = folder / (_free_name(folder, rows.first_ns, kind) + OPEN)
-            segment = Segment(path=path, size_bytes=0, begun_at=now, appended_at=now, last_ns=rows.first_ns)
-            self._begin(segment, HEADERS[kind])
-            self._open[key] = segment
-        return self._open[key]
+    def _new_segment(self, rows: Rows, kind: str, now: float) -> Segment:
+        folder = self.directory / folder_name(rows.pod)
+        folder.mkdir(parents=True, exist_ok=True)
+        path = folder / (_free_name(folder, rows.first_ns, kind) + OPEN)
+        segment = Segment(path=path, size_bytes=0, begun_at=now, appended_at=now, last_ns=rows.first_ns)
+        self._begin(segment, HEADERS[kind])
+        self._open[rows.pod, kind] = segment
+        return segment
 
     def _begin(self, segment: Segment, header: bytes) -> None:
         try:
@@ -129,7 +138,9 @@ class Segments:
             raise
 
     def _write(self, segment: Segment, text: bytes) -> None:
-        file = self._file(segment)
+        file = segment.file
+        if file is None:
+            file = self._open_file(segment)
         try:
             written = os.write(file, text)
             if written != len(text):
@@ -139,20 +150,17 @@ class Segments:
             raise
         segment.size_bytes += len(text)
 
-    def _file(self, segment: Segment) -> int:
-        file = self._files.get(segment)
-        if file is not None:
-            self._files.move_to_end(segment)
-            return file
-        if len(self._files) >= self._most_files:
-            os.close(self._files.popitem(last=False)[1])
-        file = os.open(segment.path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
-        self._files[segment] = file
+    def _open_file(self, segment: Segment) -> int:
+        if len(self._with_files) >= self._most_files:
+            self._forget_file(next(iter(self._with_files)))
+        segment.file = file = os.open(segment.path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+        self._with_files[segment] = None
         return file
 
     def _forget_file(self, segment: Segment) -> None:
-        file = self._files.pop(segment, None)
+        file, segment.file = segment.file, None
         if file is not None:
+            del self._with_files[segment]
             os.close(file)
 
     def _close(self, key: tuple[str, str]) -> Path:

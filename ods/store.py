@@ -27,6 +27,9 @@ log = logging.getLogger(__name__)
 
 #: A point that InfluxDB has not confirmed this long after it was read is committed to the buffer. Seconds.
 PATIENCE_SECONDS = 0.25
+#: One that had to wait before it was sent is given this long all the same: where ODS is what is slow, to commit what
+#: InfluxDB is about to confirm would make it slower. Seconds.
+LEAST_PATIENCE_SECONDS = 0.15
 #: This many requests of batches that are in the buffer already may run on.
 OVERDUE_WRITES = 8
 
@@ -68,7 +71,7 @@ class StoreManager:
             return
         request = self._send(batch) if self._is_to_be_sent else None
         if request is not None:
-            request.join(max(0.0, batch.read_at + PATIENCE_SECONDS - time.monotonic()))
+            request.join(max(LEAST_PATIENCE_SECONDS, batch.read_at + PATIENCE_SECONDS - time.monotonic()))
             if request.ready():
                 self._conclude(request.value, batch)
                 return

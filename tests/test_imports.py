@@ -36,7 +36,7 @@ LAYERS = {
     "sensors": {"sensors", "dashboards"},
     "intake": {
         *("encoder", "pods", "chunk", "batch", "events", "health_points", "admission", "intake", "latest", "refusals"),
-        *("batcher", "places", "repeating", "marking", "limits", "limit_watch"),
+        *("batcher", "places", "repeating", "together", "marking", "limits", "limit_watch"),
     },
     "recorder": {"recorder", "segments", "left_segments", "playback", "marks"},
     "after the run": {"selection", "recorded"},

@@ -2,7 +2,6 @@
 
 import csv
 import logging
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from types import SimpleNamespace
 
@@ -10,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from ods import together
 from ods.admission import Admission
 from ods.chunk import Chunk, settle
 from ods.clock import Clock
@@ -46,7 +46,8 @@ class Bench:
     limit_bytes: int = 10**9
     forwarded: list[Chunk] = field(default_factory=list)
     replies: list[bytes] = field(default_factory=list)
-    expected: list[Callable[[], None]] = field(default_factory=list)
+    expected: list[Intake] = field(default_factory=list)
+    expected_bytes: int = 0
     urgent: list[bool] = field(default_factory=list)
     now_ns: int = NOW_NS
     ledger: Ledger = field(default_factory=Ledger)
@@ -78,16 +79,17 @@ class Bench:
         """Take a chunk over, in the batcher's place."""
         self.forwarded.append(chunk)
 
-    def expect(self, flush: Callable[[], None], *, urgent: bool) -> None:
+    def expect(self, intake: Intake, size_bytes: int, *, urgent: bool) -> None:
         """Be told, in the batcher's place, of bytes that wait to be decoded."""
-        self.expected.append(flush)
+        self.expected_bytes += size_bytes
         self.urgent.append(urgent)
+        if intake not in self.expected:
+            self.expected.append(intake)
 
     def begin_batch(self) -> None:
         """Have decoded what was read, as a batch does that begins."""
-        expected, self.expected = self.expected, []
-        for flush in expected:
-            flush()
+        expected, self.expected, self.expected_bytes = self.expected, [], 0
+        together.flush(expected)
 
     def receive(self, data: bytes) -> Chunk:
         """Take in bytes that hold records, and return the chunk that came of them."""

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from ods import together
 from ods.admission import Admission
 from ods.chunk import Chunk, settle
 from ods.clock import Clock
@@ -28,7 +29,7 @@ class Door:
     def __init__(self) -> None:
         self.now_ns = NOW_NS
         self.forwarded: list[Chunk] = []
-        self.flushes: list[Any] = []
+        self.expected: list[Intake] = []
         self.unread: list[bytes] = []
         self.reception = Reception(
             pods=Pods({}, max_names=10),
@@ -36,7 +37,7 @@ class Door:
             ledger=Ledger(),
             admission=Admission(),
             batcher=SimpleNamespace(  # type: ignore[arg-type]
-                put=self.forwarded.append, expect=lambda flush, *, urgent: self.flushes.append(flush)
+                put=self.forwarded.append, expect=lambda intake, size_bytes, *, urgent: self.expected.append(intake)
             ),
             recorder=SimpleNamespace(submit=lambda chunks: None),  # type: ignore[arg-type]
             events=SimpleNamespace(emit=lambda *event: b""),  # type: ignore[arg-type]
@@ -56,9 +57,8 @@ class Door:
 
     def begin_batch(self) -> Chunk:
         """Decode what was read; returns the last chunk of it."""
-        for flush in self.flushes:
-            flush()
-        self.flushes.clear()
+        together.flush(self.expected)
+        self.expected.clear()
         return self.forwarded[-1]
 
 
@@ -90,7 +90,7 @@ def test_what_a_pod_that_is_gone_has_left_in_flight_counts_until_it_is_settled(d
     chunk = door.forwarded.pop()
     door.reception.leave("10.0.0.1", "closed by the pod")
     del intake
-    door.flushes.clear()
+    door.expected.clear()
     gc.collect()
     assert door.reception.oldest_ns() == NOW_NS
     settle([chunk], Fate.STORED)

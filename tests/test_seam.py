@@ -23,6 +23,7 @@ from components.hub import fail_when_hung
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from ods import together
 from ods.admission import Admission
 from ods.chunk import Chunk, settle
 from ods.clock import Clock
@@ -138,7 +139,7 @@ class Life:
         self._steps = steps
         self.put: list[Chunk] = []
         self.written_down: list[Chunk] = []
-        self.flushes: dict[Callable[[], None], None] = {}
+        self.expected: dict[Intake, None] = {}
         self.ledger = Ledger()
         self.reception = Reception(
             pods=Pods({}, max_names=10_000),
@@ -185,9 +186,8 @@ class Life:
 
     def begin_batch(self) -> None:
         """Have decoded what was read."""
-        flushes, self.flushes = self.flushes, {}
-        for flush in flushes:
-            flush()
+        expected, self.expected = self.expected, {}
+        together.flush(expected)
         self.step()
 
     def write_down(self) -> None:
@@ -227,8 +227,8 @@ class Life:
         self.step()
         self.put.append(chunk)
 
-    def _expect(self, flush: Callable[[], None], *, urgent: bool) -> None:
-        self.flushes[flush] = None
+    def _expect(self, intake: Intake, size_bytes: int, *, urgent: bool) -> None:
+        self.expected[intake] = None
 
     def _stepping(self, reply: Callable[[bytes], None]) -> Callable[[bytes], None]:
         def stepping(replies: bytes) -> None:

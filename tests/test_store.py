@@ -7,8 +7,10 @@ import inspect
 import itertools
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 from components.fake_influx import FakeInflux
@@ -23,6 +25,7 @@ from ods.buffer import Buffer
 from ods.chunk import Chunk, settle
 from ods.errors import Rejected, Unavailable
 from ods.influx import Influx
+from ods.intake import Intake
 from ods.ledger import Fate, Ledger
 from ods.rows import Row
 from ods.store import StoreManager
@@ -42,6 +45,14 @@ class FakeDisk:
 
     def free_for_buffer_bytes(self) -> int:
         return self.free_bytes
+
+
+@dataclass(eq=False)
+class FakeIntake:
+    """One whose reads are nobody's business here but when they are asked for."""
+
+    flush: Callable[[], object]
+    has_whole_lines: bool = False
 
 
 class Store:
@@ -117,6 +128,12 @@ class Store:
         self.batcher.put(chunk)
         return chunk
 
+    def expect(self, flush: Callable[[], object], size_bytes: int = 1, *, urgent: bool = False) -> Intake:
+        """Have the batcher expect an intake that is flushed so, and that is decoded by itself."""
+        intake: Any = FakeIntake(flush)
+        self.batcher.expect(intake, size_bytes, urgent=urgent)
+        return intake
+
     def wait_for(self, *chunks: Chunk) -> list[Fate]:
         """Wait until these are settled; returns their fates."""
         wait_in_hub(lambda: all(chunk in self.settled for chunk in chunks), "the end of every chunk")
@@ -145,6 +162,7 @@ def text_of(*chunks: Chunk) -> list[str]:
 def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Store]:
     """With a short patience, and a law: the ledger adds up at every settlement, and nothing fails unexpectedly."""
     monkeypatch.setattr(ods.store, "PATIENCE_SECONDS", 0.02)
+    monkeypatch.setattr(ods.store, "LEAST_PATIENCE_SECONDS", 0.01)
     monkeypatch.setattr(ods.batcher, "BUFFERING_PACE_SECONDS", 0.005)
     store = Store(tmp_path)
     store.start()
@@ -293,6 +311,21 @@ class TestSlowInflux:
         chunk = store.put(points=points)
         assert store.wait_for(chunk) == [Fate.PENDING]
         return chunk
+
+    def test_a_batch_that_was_late_already_when_it_was_sent_is_given_time(
+        self, store: Store, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Where ODS is what is slow, commits of what InfluxDB is about to confirm would make it slower."""
+        monkeypatch.setattr(ods.store, "LEAST_PATIENCE_SECONDS", 60.0)
+        store.influx.is_held = True
+        late = store.chunk()
+        late.received_at -= 10.0
+        store.batcher.put(late)
+        call = store.influx.call(0)
+        let_all_run()
+        assert (store.rows(), late.fate) == ([], Fate.IN_FLIGHT)
+        call.confirm()
+        assert store.wait_for(late) == [Fate.STORED]
 
     def test_a_slow_write_is_no_outage(self, store: Store) -> None:
         """The batch is committed and answered; its row is claimed by its own request."""
@@ -478,7 +511,7 @@ class TestBatches:
         monkeypatch.setattr(ods.batcher, "PACE_SECONDS", 3600.0)
         for number in range(20):
             chunk = store.chunk()
-            store.batcher.expect(lambda chunk=chunk: store.batcher.put(chunk), urgent=True)
+            store.expect(lambda chunk=chunk: store.batcher.put(chunk), urgent=True)
             assert store.wait_for(chunk) == [Fate.STORED]
             assert len(store.influx.calls) == number + 1
 
@@ -500,7 +533,7 @@ class TestBatches:
         before = len(store.influx.calls)
         while True:
             chunk = store.chunk()
-            store.batcher.expect(lambda chunk=chunk: store.batcher.put(chunk), urgent=True)
+            store.expect(lambda chunk=chunk: store.batcher.put(chunk), urgent=True)
             let_all_run()
             if chunk.fate is Fate.IN_FLIGHT:
                 break
@@ -530,12 +563,29 @@ class TestBatches:
             asked.append(chunk)
             store.batcher.put(chunk)
 
-        store.batcher.expect(lambda: asked.append(None), urgent=False)
+        store.expect(lambda: asked.append(None))
         wait_in_hub(lambda: asked == [None], "the flush that brings nothing")
-        for _ in range(3):
-            store.batcher.expect(flush, urgent=False)
+        intake = store.expect(flush)
+        for _ in range(2):
+            store.batcher.expect(intake, 1, urgent=False)
         assert store.wait_for(chunk) == [Fate.STORED]
         assert (asked, len(store.influx.calls)) == ([None, chunk], 1)
+
+    def test_much_that_is_expected_is_asked_for_before_a_batch_begins(self, store: Store) -> None:
+        """So that no batch begins with work during which nothing else goes on."""
+        store.influx.is_held = True
+        chunks = [store.put(size_bytes=ods.batcher.FULL_BYTES) for _ in range(ods.batcher.UNDER_WAY)]
+        store.influx.call(ods.batcher.UNDER_WAY - 1)
+        asked: list[int] = []
+        store.expect(lambda: asked.append(1), ods.batcher.PIECE_BYTES - 1)
+        let_all_run()
+        assert asked == []
+        store.expect(lambda: asked.append(2), 1)
+        assert asked == [1, 2]
+        store.influx.is_held = False
+        for call in store.influx.calls:
+            call.confirm()
+        store.wait_for(*chunks)
 
     def test_settled_chunks_are_told_of_once_a_batch(self) -> None:
         """A connection with many chunks in a batch sends its replies together."""
