@@ -1,9 +1,11 @@
 """Bounds the memory of what is in flight, without ever making a pod wait for long.
 
 When more comes in than the stores take, the reading of the pods that hold more than their share pauses until there is
-room, so that what was read is answered soon; TCP holds what they send meanwhile. No pause is longer than 250 ms (a pod
-whose send stalls for a second brakes), and where the stores stand still there is no second one: reading goes on, up to
-the limit of memory. Beyond it chunks are refused: dropped and counted.
+room, so that what was read is answered soon; TCP holds what they send meanwhile. Of each pod no more is read at once
+than would fit if all had sent as much, for the first reads of two thousand pods would fill the memory by themselves.
+
+No pause is longer than 250 ms (a pod whose send stalls for a second brakes), and where the stores stand still there is
+no second one: reading goes on, up to the limit of memory. Beyond it chunks are refused: dropped and counted.
 """
 
 import time
@@ -15,6 +17,11 @@ from gevent.event import Event
 LIMIT_BYTES = 64 * 1024 * 1024
 #: Reading pauses for the heaviest pods from here on: about what the stores take in a tenth of a second. Bytes.
 PAUSE_BYTES = 4 * 1024 * 1024
+#: So many times the bytes of a line are what becomes of it: line protocol, a row of a recording, a reply.
+GROWTH = 10
+#: Of each pod at most so much is read at once, and, however little room there is, at least so much. Bytes. The most is
+#: decoded in about a millisecond.
+MOST_READ_BYTES, LEAST_READ_BYTES = 16 * 1024, 256
 #: The longest that reading from a pod pauses. Seconds.
 PAUSE_SECONDS = 0.25
 
@@ -31,9 +38,25 @@ class Admission:
         #: Whether nothing was released during the last pause, nor since.
         self._stands_still = False
         self._released = 0
+        #: Connections that are read from.
+        self._readers = 0
         self.in_flight_bytes = 0
         #: Whether the last chunk was refused.
         self.is_refusing = False
+
+    def enter(self) -> None:
+        """There is one more connection that is read from."""
+        self._readers += 1
+
+    def leave(self) -> None:
+        """One has ended."""
+        self._readers -= 1
+
+    @property
+    def read_bytes(self) -> int:
+        """How much may be read at once of a connection."""
+        share_bytes = (self._limit_bytes - self.in_flight_bytes) // (GROWTH * (self._readers or 1))
+        return min(MOST_READ_BYTES, max(LEAST_READ_BYTES, share_bytes))
 
     def is_to_pause(self, pod: str) -> bool:
         """Whether reading from this pod should pause."""

@@ -23,7 +23,7 @@ PACE_SECONDS = 0.025
 #: The same for batches for the buffer, each of which makes a disk work. Seconds.
 BUFFERING_PACE_SECONDS = 0.1
 #: A batch this large does not wait for the pace, and grows no further. Bytes of line protocol.
-FULL_BYTES = 256 * 1024
+FULL_BYTES = 512 * 1024
 #: So much of what was read is decoded before a batch begins, so that no batch has more than a few milliseconds' work to
 #: do first, in which nothing else goes on. Bytes.
 PIECE_BYTES = 16 * 1024

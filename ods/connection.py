@@ -29,8 +29,6 @@ from ods.turns import Turns
 
 log = logging.getLogger(__name__)
 
-#: The most that is read at a time: what is decoded in about a millisecond. Bytes.
-READ_BYTES = 16 * 1024
 #: Where a read brought as much as this there is probably more, and the pod goes on in turns. Bytes.
 MUCH_BYTES = 4 * 1024
 #: The most that is sent at a time. Bytes.
@@ -62,6 +60,9 @@ class Receiver(Protocol):
 
     @property
     def is_to_pause(self) -> bool: ...
+
+    @property
+    def most_bytes(self) -> int: ...
 
     def pause(self, wait_for_turn: Callable[[], None]) -> None: ...
 
@@ -219,12 +220,13 @@ class Connection:
     def _has_more(self, receiver: Receiver) -> bool:
         """Hand on what is left of the last read, or read; whether to go on in another turn. Raises _Ended, OSError."""
         if not self._unread:
-            data = self._receive()
+            most_bytes = receiver.most_bytes
+            data = self._receive(most_bytes)
             if data is None:
                 return False
             if not data:
                 raise _Ended
-            self._unread, self._was_much = data, len(data) >= MUCH_BYTES
+            self._unread, self._was_much = data, len(data) >= min(MUCH_BYTES, most_bytes)
         return self._take(receiver) or self._was_much or receiver.is_to_pause
 
     def _take(self, receiver: Receiver) -> bool:
@@ -232,13 +234,13 @@ class Connection:
         self._unread = receiver.receive(self._unread)
         return bool(self._unread)
 
-    def _receive(self) -> bytes | None:
-        """What has arrived; None where there was nothing after all."""
+    def _receive(self, most_bytes: int) -> bytes | None:
+        """What has arrived, at most so much; None where there was nothing after all."""
         try:
             if self.tape is not None:
-                data = self.tape.read(self._socket.fileno(), READ_BYTES)
+                data = self.tape.read(self._socket.fileno(), most_bytes)
             else:
-                data = os.read(self._socket.fileno(), READ_BYTES)
+                data = os.read(self._socket.fileno(), most_bytes)
         except BlockingIOError:
             return None
         failpoints.reach("read")
@@ -250,7 +252,7 @@ class Connection:
         while self._unread:
             self._take(receiver)
         with contextlib.suppress(OSError, gevent.GreenletExit):
-            while time.monotonic() < deadline and (data := self._receive()):
+            while time.monotonic() < deadline and (data := self._receive(receiver.most_bytes)):
                 self._unread = data
                 while self._take(receiver):
                     pass

@@ -125,6 +125,11 @@ class Intake:
         """Whether nothing should be read now, because more comes in than the stores take."""
         return self._admission.is_to_pause(self.pod.name)
 
+    @property
+    def most_bytes(self) -> int:
+        """How much should be read at once."""
+        return self._admission.read_bytes
+
     def pause(self, wait_for_turn: Callable[[], None]) -> None:
         """Wait for a turn with room, for a moment at most (`ods.admission`)."""
         self._admission.pause(self.pod.name, wait_for_turn)
@@ -238,7 +243,7 @@ class Intake:
         self, points: DataPoints, begin: int, end: int, times: Sequence[str], encoded: Encoded, reply: bytes
     ) -> None:
         """What was read is these of the points, which have these times: their encoded form, and the reply to them."""
-        self._latest.take_rows(self.pod.name, encoded.data_rows)
+        self._latest.take_rows(self.pod.name, points.names[begin:end], encoded.data_rows)
         self._ledger.receive(self.pod.name, encoded.points)
         self._put(self._chunk(encoded, [(reply, encoded.points)], times))
         if self._limits.watches(self.pod):

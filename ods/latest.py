@@ -41,8 +41,8 @@ SHOWN_NAMES = 300
 LOG_MESSAGES = 50
 TEXT_CHARACTERS = 200
 
-#: So much of what came in small pieces waits to be looked at. Bytes.
-ROWS_BYTES = 4 * 1024
+#: So many small pieces of a pod wait to be looked at: a pod that sends in bursts begins anew after a few.
+ROWS = 16
 
 #: A name, and its samples, the oldest first.
 Series = tuple[str, list[float | None]]
@@ -52,11 +52,11 @@ class LatestOfPod:
     """The values and the last words of one pod."""
 
     def __init__(self) -> None:
-        #: What has come in since the last sample: numbers as text, by name; what came after, as rows of a recording.
+        #: What has come in since the last sample: numbers as text, by name.
         self._fresh: dict[str, str] = {}
-        self._rows: list[bytes] = []
-        self._rows_bytes = 0
-        self._most_bytes = ROWS_BYTES
+        #: What came after that in small pieces, not looked at yet: rows, by their names. Of pieces with the same names
+        #: only the last one counts.
+        self._rows: dict[str, bytes] = {}
         #: By name: the value, the time of its sample in nanoseconds, and the number of the tick.
         self.values: dict[str, tuple[float, int, int]] = {}
         self.histories: dict[str, _History] = {}
@@ -76,12 +76,12 @@ class LatestOfPod:
                     self.log.append((int(times[at]), record.level, record.message[:TEXT_CHARACTERS]))
                 at += 1
 
-    def take_rows(self, rows: bytes) -> None:
-        """Note what has come in, given as rows of a recording of data points (`ods.recording`)."""
-        self._rows.append(rows)
-        self._rows_bytes += len(rows)
-        if self._rows_bytes > self._most_bytes:
-            self._drop_superseded()
+    def take_rows(self, names: Sequence[str], rows: bytes) -> None:
+        """Note what has come in, given as rows of a recording of data points of these names (`ods.recording`)."""
+        key = ",".join(names)
+        if self._rows.pop(key, None) is None and len(self._rows) >= ROWS:
+            self._look_at_rows()
+        self._rows[key] = rows
 
     def take_fresh(self) -> dict[str, str]:
         """What has come in since this was asked last: numbers as text, by name."""
@@ -89,18 +89,11 @@ class LatestOfPod:
         fresh, self._fresh = self._fresh, {}
         return fresh
 
-    def _drop_superseded(self) -> None:
-        """Of the rows of a name only the last counts; where there are many names, more rows wait the next time."""
-        rows = b"".join(self._rows).splitlines(keepends=True)
-        self._rows = [b"".join({row.split(b",", 2)[1]: row for row in rows}.values())]
-        self._rows_bytes = len(self._rows[0])
-        self._most_bytes = max(ROWS_BYTES, 2 * self._rows_bytes)
-
     def _look_at_rows(self) -> None:
         if self._rows:
-            fields = b"".join(self._rows).decode().replace("\n", ",").split(",")
+            fields = b"".join(self._rows.values()).decode().replace("\n", ",").split(",")
             self._fresh.update(zip(fields[1::3], fields[2::3], strict=True))
-            self._rows, self._rows_bytes = [], 0
+            self._rows.clear()
 
     def last_words(self, count: int, *, after_ns: int = 0) -> list[dict[str, Any]]:
         """The last log messages, the newest first."""
@@ -154,13 +147,13 @@ class LatestValues:
         """Note what has come in from a pod."""
         (self._pods.get(pod) or self._begin(pod)).take(records, times)
 
-    def take_rows(self, pod: str, rows: bytes) -> None:
-        """Note what has come in from a pod in a small piece, given as rows of a recording of data points.
+    def take_rows(self, pod: str, names: Sequence[str], rows: bytes) -> None:
+        """Note what has come in from a pod in a small piece: data points of these names, as rows of a recording.
 
-        To enter each value of each of a thousand pods by itself would take ten times as long as to keep these bytes:
-        no two of them lie together in any cache, nor does the memory that the values before them leave.
+        To enter each value of each of a thousand pods by itself takes ten times as long as to keep these bytes: neither
+        the values nor the memory that those before them leave are in any cache.
         """
-        (self._pods.get(pod) or self._begin(pod)).take_rows(rows)
+        (self._pods.get(pod) or self._begin(pod)).take_rows(names, rows)
 
     def _begin(self, pod: str) -> LatestOfPod:
         if len(self._pods) >= MAX_PODS:

@@ -72,6 +72,7 @@ class Reception:
         # One that was read from is not new, whatever was told of it before the process before had to end.
         is_new = is_new and (connection.tape is None or not connection.tape.read_to)
         pod.enter(self._clock.now_ns(), is_new=is_new)
+        self._admission.enter()
         if is_new:
             log.info("pod %s connected%s", pod.name, "" if pod.name == address else f" from {address}")
             self._events.emit(pod, "connected", address)
@@ -123,6 +124,7 @@ class Reception:
         """A pod's connection has ended."""
         pod = self._pods.at(address)
         pod.leave(self._clock.now_ns(), how)
+        self._admission.leave()
         counts = self._ledger.of(pod.name)
         log.info(
             "pod %s disconnected: %s; %d received, %d invalid, %d torn so far",

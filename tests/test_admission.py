@@ -5,7 +5,7 @@ import pytest
 from components.hub import fail_when_hung, let_all_run, wait_in_hub
 
 import ods.admission
-from ods.admission import LIMIT_BYTES, PAUSE_SECONDS, Admission
+from ods.admission import GROWTH, LEAST_READ_BYTES, LIMIT_BYTES, MOST_READ_BYTES, PAUSE_SECONDS, Admission
 
 hang_fails = pytest.fixture(autouse=True)(fail_when_hung)
 
@@ -51,6 +51,25 @@ def pauses_last(monkeypatch: pytest.MonkeyPatch, seconds: float) -> None:
 def test_the_bounds_are_those_of_the_contract() -> None:
     """64 MiB in flight; no pod is paused for longer than 250 ms."""
     assert (LIMIT_BYTES, PAUSE_SECONDS) == (64 * 1024 * 1024, 0.25)
+
+
+@pytest.mark.parametrize("pods", [1, 4, 100, 1000, 2000, 20_000])
+def test_what_all_pods_send_at_once_fits(pods: int) -> None:
+    """However many they are: before any of them is known to be a heavy one, each has been read from once."""
+    admission = Admission()
+    for _ in range(pods):
+        admission.enter()
+    assert admission.read_bytes == MOST_READ_BYTES or pods > 100, "a few floods are read in small pieces"
+    refused = 0
+    for number in range(pods):
+        size_bytes = admission.read_bytes
+        assert LEAST_READ_BYTES <= size_bytes <= MOST_READ_BYTES
+        refused += not admission.admit(str(number), GROWTH * size_bytes)
+    assert refused == 0
+    before = admission.read_bytes
+    for _ in range(pods):
+        admission.leave()
+    assert admission.read_bytes >= before
 
 
 def test_what_is_in_flight_is_counted(admission: Admission) -> None:

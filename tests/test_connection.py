@@ -18,7 +18,6 @@ from ods.connection import (
     HANDED_OVER,
     KEEPALIVE,
     MUCH_BYTES,
-    READ_BYTES,
     REPLIES_BYTES,
     Connection,
     HandedOver,
@@ -31,6 +30,9 @@ hang_fails = pytest.fixture(autouse=True)(fail_when_hung)
 
 class Receiver:
     """Takes what was read, so much of it at a time, and may answer it; the interface is that of `ods.intake.Intake`."""
+
+    #: How much is read at once.
+    most_bytes = 16 * 1024
 
     def __init__(self, on_data: Callable[[bytes], None] = lambda data: None, *, piece_bytes: int = 1 << 30) -> None:
         self.data = b""
@@ -164,14 +166,14 @@ def test_a_pod_that_sends_much_waits_for_its_turn_and_one_that_sends_little_does
     try:
         read, read_quiet = Receiver(), Receiver()
         servings = [flooding.serve(read), quiet.serve(read_quiet)]
-        flooding.pod.sendall(b"x" * (READ_BYTES + MUCH_BYTES))
+        flooding.pod.sendall(b"x" * (Receiver.most_bytes + MUCH_BYTES))
         wait_in_hub(lambda: turns.asked, "the first read of much")
         quiet.pod.sendall(b"POD2x 1\n")
         wait_in_hub(lambda: read_quiet.data, "the line of the quiet pod")
-        assert len(read.data) == READ_BYTES, "more was read without a turn"
+        assert len(read.data) == Receiver.most_bytes, "more was read without a turn"
         assert turns.asked == 1
         turns.given.set()
-        wait_in_hub(lambda: len(read.data) == READ_BYTES + MUCH_BYTES, "the rest")
+        wait_in_hub(lambda: len(read.data) == Receiver.most_bytes + MUCH_BYTES, "the rest")
     finally:
         gevent.killall(servings)
         for line in (flooding, quiet):
@@ -184,8 +186,8 @@ def test_a_pod_that_has_sent_all_is_watched_again(line: Line) -> None:
     receiver = Receiver()
     serving = line.serve(receiver)
     for sent in range(1, 4):
-        line.pod.sendall(b"x" * READ_BYTES)
-        wait_in_hub(lambda sent=sent: len(receiver.data) == sent * READ_BYTES, "what was sent")
+        line.pod.sendall(b"x" * Receiver.most_bytes)
+        wait_in_hub(lambda sent=sent: len(receiver.data) == sent * Receiver.most_bytes, "what was sent")
         let_all_run()
     line.pod.close()
     assert serving.get() == CLOSED
@@ -257,7 +259,7 @@ def test_a_reply_that_was_sent_in_part_is_completed(line: Line) -> None:
 
 def test_a_failed_reply_does_not_end_reading(line: Line, monkeypatch: pytest.MonkeyPatch) -> None:
     """The pod dies with replies unread, which resets the connection: what had arrived before is still received."""
-    monkeypatch.setattr("ods.connection.READ_BYTES", 1000)
+    monkeypatch.setattr(Receiver, "most_bytes", 1000)
     line.connection.reply(b"OK: (unread,1.0)\n")
     sent = b"".join(numbered(0, 500))
     line.pod.sendall(sent)
@@ -270,7 +272,7 @@ def test_a_failed_reply_does_not_end_reading(line: Line, monkeypatch: pytest.Mon
 
 def test_a_pod_that_dies_while_its_replies_wait_is_read_to_the_end(line: Line, monkeypatch: pytest.MonkeyPatch) -> None:
     """The greenlet that sends replies fails, the one that reads does not."""
-    monkeypatch.setattr("ods.connection.READ_BYTES", 1000)
+    monkeypatch.setattr(Receiver, "most_bytes", 1000)
     overflow(line)
     sent = b"".join(numbered(0, 500))
     line.pod.sendall(sent)
@@ -351,7 +353,7 @@ def test_a_pod_that_never_stops_sending_does_not_keep_ods_from_stopping(
 
 def test_other_pods_have_their_turn_beside_a_flood(line: Line, monkeypatch: pytest.MonkeyPatch) -> None:
     """A socket that always has data must not keep the hub."""
-    monkeypatch.setattr("ods.connection.READ_BYTES", 1000)
+    monkeypatch.setattr(Receiver, "most_bytes", 1000)
     line.pod.sendall(b"POD2x 1\n" * 5000)
     turns: list[int] = []
     receiver = Receiver(lambda data: turns.append(len(turns)))
@@ -412,7 +414,7 @@ def test_sweeps_of_many_pods_have_their_turns(
     line: Line, is_second_kill: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The time that each is still read for must not add up; one that is cut short finishes all the same."""
-    monkeypatch.setattr("ods.connection.READ_BYTES", 1000)
+    monkeypatch.setattr(Receiver, "most_bytes", 1000)
     receiver = Receiver()
     serving = line.serve(receiver)
     let_all_run()

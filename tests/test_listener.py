@@ -26,6 +26,7 @@ class Receiver:
 
     is_settled = True
     is_to_pause = False
+    most_bytes = 16 * 1024
 
     def pause(self, wait_for_turn: Callable[[], None]) -> None:
         """Never called: nothing much is sent."""

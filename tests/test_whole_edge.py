@@ -42,6 +42,8 @@ REPLY_PART, REPLY_SECONDS = 0.99, 0.5
 #: Linux's socket option that lets a socket go without a word to its peer (CRIU's; for root only).
 TCP_REPAIR = 19
 
+#: Pods that send at the same moment, and how many lines each of them.
+AT_ONCE, AT_ONCE_LINES = 2000, 500
 SILENT = sized(500, long=1000)
 STORMY = ("127.0.2.2", "127.0.2.3", "127.0.2.4")
 STORM_SECONDS = sized(4.0, long=60.0)
@@ -131,6 +133,24 @@ def test_silent_connections_disturb_nobody_and_leave_nothing_behind(ods: OdsProc
         ods.wait_for_status(lambda status: sum(pod["connected"] for pod in status["pods"]) == 1, what="their end")
     wait_until(lambda: open_files(ods) <= files + 8, timeout_seconds=10, what="their file descriptors closed")
     ods.wait_for_totals(received=oracle.sent_count(), stored=oracle.sent_count())
+
+
+@pytest.mark.usefixtures("many_files")
+def test_what_two_thousand_pods_send_in_one_instant_is_kept(ods: OdsProcess) -> None:
+    """All of it together is more than may be in flight; TCP holds what is not read yet."""
+    lines = b"".join([b"POD2channel_%d %f\n" % (number % 4, number * 0.5) for number in range(AT_ONCE_LINES)])
+    with contextlib.ExitStack() as pods:
+        sockets = []
+        for number in range(AT_ONCE):
+            sock = pods.enter_context(socket.socket())
+            sock.bind((f"127.0.{10 + number // 250}.{1 + number % 250}", 0))
+            sock.connect(("127.0.0.1", ods.port))
+            sockets.append(sock)
+        ods.wait_for_status(lambda status: sum(pod["connected"] for pod in status["pods"]) == AT_ONCE, what="all pods")
+        for sock in sockets:
+            sock.sendall(lines)
+        sent = AT_ONCE * AT_ONCE_LINES
+        ods.wait_for_totals(received=sent, stored=sent, dropped=0, timeout_seconds=60)
 
 
 @pytest.mark.skipif(sys.platform != "linux" or not shutil.which("ss"), reason="needs Linux's ss")
