@@ -21,7 +21,7 @@ PAUSE_BYTES = 4 * 1024 * 1024
 GROWTH = 10
 #: Of each pod at most so much is read at once, and, however little room there is, at least so much. Bytes. The most is
 #: decoded in about a millisecond.
-MOST_READ_BYTES, LEAST_READ_BYTES = 16 * 1024, 256
+MOST_READ_BYTES, LEAST_READ_BYTES = 16 * 1024, 1024
 #: The longest that reading from a pod pauses. Seconds.
 PAUSE_SECONDS = 0.25
 

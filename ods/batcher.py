@@ -69,7 +69,7 @@ class Batcher:
         self._open_bytes += len(chunk.lines)
 
     def expect(self, intake: Intake, size_bytes: int, *, urgent: bool) -> None:
-        """So much more is read: before the next batch begins, have this intake flushed, which will `put`.
+        """So much more waits to be decoded: have this intake flushed before the next batch begins; it will `put`.
 
         `urgent`: somebody seems to wait for it.
         """
@@ -137,9 +137,12 @@ class Batcher:
         return Batch(chunks)
 
     def _flush_expected(self) -> None:
-        """Have what was read put in."""
+        """Have what was read put in. Whoever runs this may be some pod's greenlet, which must not pay for an error."""
         expected, self._expected, self._expected_bytes = self._expected, {}, 0
-        together.flush(expected)
+        try:
+            together.flush(expected)
+        except Exception as error:  # noqa: BLE001 - it takes the service down
+            self._supervisor.fail("batcher", error)
 
     def _count_urgent(self, is_urgent: bool, *, keeps_pace: bool) -> None:
         if not is_urgent:

@@ -12,7 +12,6 @@ import contextlib
 import logging
 import os
 import socket
-import sys
 import time
 from collections.abc import Callable
 from typing import Protocol
@@ -39,8 +38,8 @@ REPLIES_BYTES = 1024 * 1024
 LINGER_SECONDS = 5.0
 #: How long what is in flight may take to be settled when another process goes on with the connection. Seconds.
 HAND_OVER_SECONDS = 1.0
-#: How long it may take to read what had arrived when ODS is stopped. Seconds.
-SWEEP_SECONDS = 0.5
+#: How long it may take to read what had arrived when ODS is stopped, and how much is read at once. Seconds, bytes.
+SWEEP_SECONDS, SWEEP_BYTES = 0.5, 16 * 1024
 
 #: libev's event of a readable file descriptor.
 _READABLE = 1
@@ -179,31 +178,20 @@ class Connection:
     def _read(self, receiver: Receiver) -> str:
         """Read whenever there is something; a pod that sends much, in turns with the others that do."""
         # One watcher for the life of the connection: `socket.recv` tries, fails, and starts one for each read, which
-        # takes twice the time. What comes in small pieces is read by the hub itself, for to receive never waits, and to
-        # wake this greenlet up takes a tenth of all that such a piece takes. It is for what has to wait, and for the
-        # end. Meanwhile the watcher is stopped: it would fire in every round of the hub.
+        # takes twice the time. While nobody waits for it, it is stopped: it would fire in every round of the hub.
         watcher = gevent.get_hub().loop.io(self._socket.fileno(), _READABLE)
-        has_more = Waiter()
-
-        def read_once() -> None:
-            try:
-                if not self._has_more(receiver):
-                    return
-            except BaseException:  # noqa: BLE001 - the greenlet gets it
-                watcher.stop()
-                has_more.throw(*sys.exc_info())
-            else:
-                watcher.stop()
-                has_more.switch(None)
-
+        readable = Waiter()
         try:
             if self._unread:
                 self._read_in_turns(receiver)
+            watcher.start(readable.switch, None)
             while True:
-                watcher.start(read_once)
-                has_more.get()
-                has_more.clear()
-                self._read_in_turns(receiver)
+                readable.get()
+                readable.clear()
+                if self._has_more(receiver):
+                    watcher.stop()
+                    self._read_in_turns(receiver)
+                    watcher.start(readable.switch, None)
         except _Ended:
             return CLOSED
         except OSError as error:
@@ -252,7 +240,7 @@ class Connection:
         while self._unread:
             self._take(receiver)
         with contextlib.suppress(OSError, gevent.GreenletExit):
-            while time.monotonic() < deadline and (data := self._receive(receiver.most_bytes)):
+            while time.monotonic() < deadline and (data := self._receive(SWEEP_BYTES)):
                 self._unread = data
                 while self._take(receiver):
                     pass

@@ -1,9 +1,9 @@
 """Data points a chunk at a time: lines that are all well formed, to columns. Pure.
 
-Two ways to the same columns. The quick one takes lines whose numbers are plain decimals, as C's `%f` prints them, and
-makes neither a float nor its text of any: a decimal of at most 15 digits survives the way through a double (DBL_DIG of
-IEEE 754), so that Python's `repr` of the float is that decimal without the zeros at its end. `repr` prints an exponent
-below 0.0001; such numbers, and all others, go the other way.
+Two ways to the same columns. The quick one takes lines whose numbers are plain decimals, as C's `%f` and `%d` print
+them, and makes neither a float nor its text of any: a decimal of at most 15 digits survives the way through a double
+(DBL_DIG of IEEE 754), so that Python's `repr` of the float is that decimal without the zeros at its end. `repr` prints
+an exponent below 0.0001; such numbers, and all others, go the other way.
 """
 
 import math
@@ -16,8 +16,9 @@ MAX_NAME_BYTES = 63
 #: What a name and a number look like, as regular expressions.
 NAME = rf"[A-Za-z0-9_.:/-]{{1,{MAX_NAME_BYTES}}}"
 NUMBER = r"[+-]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][+-]?[0-9]+)?"
-#: A number of at most 9 digits before the point and 1 to 6 behind it, but for those below 0.0001 that are not zero.
-_PLAIN = r"-?(?:[1-9][0-9]{0,8}+|0(?!\.00000?[1-9]))\.[0-9]{1,6}+"
+#: A number of at most 9 digits before the point and, where it has one, 1 to 6 behind it; but none below 0.0001 that is
+#: not zero.
+_PLAIN = r"-?(?:[1-9][0-9]{0,8}+|0(?!\.00000?[1-9]))(?:\.[0-9]{1,6}+)?"
 
 _LINES = re.compile(rf"^POD2({NAME}) ({NUMBER})$", re.MULTILINE)
 _PLAIN_LINES = re.compile(rf"(?:POD2{NAME}+ {_PLAIN}\n)++")
@@ -48,7 +49,10 @@ def data_points(lines: bytes) -> DataPoints | None:
     if _PLAIN_LINES.fullmatch(text):
         columns = text[4:-1].replace("\nPOD2", " ").split(" ")
         sent = columns[1::2]
-        values = [short + "0" if (short := number.rstrip("0"))[-1] == "." else short for number in sent]
+        values = [
+            (short + "0" if (short := number.rstrip("0"))[-1] == "." else short) if "." in number else number + ".0"
+            for number in sent
+        ]
         return DataPoints(columns[::2], sent, values)
     matches = _LINES.findall(text)
     if len(matches) != text.count("\n"):

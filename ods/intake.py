@@ -1,8 +1,9 @@
 """Between a connection and the stores: bytes are decoded, given their times, encoded once, and answered in order.
 
 One `Intake` a connection. It knows no socket: bytes come in by `receive`, replies go out by the function it was given.
-What small reads brought is decoded together when the next batch begins, each record with the time at which its own read
-received it. The replies to a chunk are sent when the chunk and all before it are settled.
+What small reads brought is decoded together, with what other pods sent too (`ods.together`), when there is much of it
+or the next batch begins, each record with the time at which its own read received it. The replies to a chunk are sent
+when the chunk and all before it are settled.
 
 With a tape (`ods.tape`) each piece is noted with its times before anything is done with its records, and what is
 settled is marked. A successor of a process that died repeats the rest, with the times that it had.
@@ -57,9 +58,9 @@ class Onward(Protocol):
         """Take a chunk over, settled already or still to be."""
 
     def expect(self, intake: "Intake", size_bytes: int, *, urgent: bool) -> None:
-        """Have an intake flushed that has read so much more, before the next batch begins; it will `put`.
+        """Have an intake flushed before the next batch begins, or as soon as much waits; it will `put`.
 
-        `urgent`: its pod seems to wait.
+        `size_bytes`: what it has just read and does not decode by itself. `urgent`: its pod seems to wait.
         """
 
 
@@ -94,8 +95,7 @@ class Intake:
         #: Reads that are not decoded yet, with the times at which they were received.
         self._reads: list[bytes] = []
         self._read_times_ns: list[int] = []
-        #: How much that is.
-        self.read_bytes = 0
+        self._read_bytes = 0
         self._read_at = 0.0
         #: Until when what it reads is not decoded together with what others have. Monotonic clock, seconds.
         self._alone_until = float("-inf")
@@ -150,7 +150,7 @@ class Intake:
 
     def _join(self, data: bytes) -> None:
         self._read_times_ns.append(self._clock.now_ns())
-        self.read_bytes += len(data)
+        self._read_bytes += len(data)
         is_urgent = False
         if self._reads:  # they wait to be decoded already
             self._is_streaming = self._is_streaming or b"\n" in self._reads[0]
@@ -158,8 +158,9 @@ class Intake:
             self._read_at = time.monotonic()
             is_urgent = self._seems_to_wait(self._read_at)
         self._reads.append(data)
-        self._onward.expect(self, len(data), urgent=is_urgent)
-        if self.read_bytes >= DECODE_BYTES or len(self._reads) >= DECODE_READS:
+        is_much = self._read_bytes >= DECODE_BYTES or len(self._reads) >= DECODE_READS
+        self._onward.expect(self, 0 if is_much else len(data), urgent=is_urgent)
+        if is_much:
             self.flush()
 
     def finish(self) -> None:
@@ -253,7 +254,7 @@ class Intake:
     def _taken_reads(self) -> list[tuple[bytes, int]]:
         """What was read, with its times, which nobody needs to take any more."""
         reads, times_ns = self._reads, self._read_times_ns
-        self._reads, self._read_times_ns, self.read_bytes = [], [], 0
+        self._reads, self._read_times_ns, self._read_bytes = [], [], 0
         self.pod.last_seen = time.monotonic()
         return list(zip(reads, times_ns, strict=True))
 

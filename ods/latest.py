@@ -1,9 +1,9 @@
 """What every value of every pod is now, and was in the last minutes: for the live page, which works without InfluxDB.
 
-Taking values in costs one `dict.update` a chunk; they are sampled twice a second, and more rarely where there are so
-many that it would take more than a fiftieth of the hub's time. A value that changes faster is seen as it stood at each
-sample. Nothing here is ever waited for, and nothing is lost by losing it: InfluxDB, the buffer and the recordings have
-every value.
+Taking values in costs one `dict.update` a chunk, and less for a small piece; they are sampled twice a second, and more
+rarely where there are so many that it would take more than a fiftieth of the hub's time. A value that changes faster is
+seen as it stood at each sample. Nothing here is ever waited for, and nothing is lost by losing it: InfluxDB, the buffer
+and the recordings have every value.
 """
 
 import math

@@ -23,6 +23,7 @@ WAITING_LINES = 10_000
 
 _start_new_thread: Callable[..., int] = monkey.get_original("_thread", "start_new_thread")
 _SimpleQueue: Callable[[], Any] = monkey.get_original("queue", "SimpleQueue")
+_RLock: Callable[[], Any] = monkey.get_original("_thread", "RLock")
 _sleep: Callable[[float], None] = monkey.get_original("time", "sleep")
 
 
@@ -31,6 +32,8 @@ class StderrHandler(logging.Handler):
 
     def __init__(self) -> None:
         super().__init__()
+        # A native one: what `emit` does never waits, and no greenlet gives its turn away because it logs.
+        self.lock = _RLock()
         self._lines = _SimpleQueue()
         self._is_idle = True
         self.dropped = 0

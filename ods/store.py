@@ -27,8 +27,8 @@ log = logging.getLogger(__name__)
 
 #: A point that InfluxDB has not confirmed this long after it was read is committed to the buffer. Seconds.
 PATIENCE_SECONDS = 0.25
-#: One that had to wait before it was sent is given this long all the same: where ODS is what is slow, to commit what
-#: InfluxDB is about to confirm would make it slower. Seconds.
+#: One that had to wait before it was sent is given this long all the same, while InfluxDB owes no other answer: where
+#: ODS is what is slow, to commit what InfluxDB is about to confirm would make it slower. Seconds.
 LEAST_PATIENCE_SECONDS = 0.15
 #: This many requests of batches that are in the buffer already may run on.
 OVERDUE_WRITES = 8
@@ -71,7 +71,7 @@ class StoreManager:
             return
         request = self._send(batch) if self._is_to_be_sent else None
         if request is not None:
-            request.join(max(LEAST_PATIENCE_SECONDS, batch.read_at + PATIENCE_SECONDS - time.monotonic()))
+            request.join(max(self._least_patience_seconds, batch.read_at + PATIENCE_SECONDS - time.monotonic()))
             if request.ready():
                 self._conclude(request.value, batch)
                 return
@@ -95,6 +95,10 @@ class StoreManager:
     @property
     def _is_to_be_sent(self) -> bool:
         return self._availability.is_available and self._overdue < OVERDUE_WRITES
+
+    @property
+    def _least_patience_seconds(self) -> float:
+        return 0.0 if self._overdue else LEAST_PATIENCE_SECONDS
 
     def _send(self, batch: Batch) -> gevent.Greenlet:
         return self._supervisor.spawn("request", self._request, batch)

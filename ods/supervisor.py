@@ -39,6 +39,10 @@ class Supervisor:
     def _ended(self, greenlet: gevent.Greenlet) -> None:
         self._greenlets.discard(greenlet)
         if not greenlet.successful() and not isinstance(greenlet.exception, gevent.GreenletExit):
-            log.critical("%s has failed: %r; ODS stops", greenlet.name, greenlet.exception)
-            self.has_failed = True
-            self.ended.set()
+            self.fail(greenlet.name, greenlet.exception)
+
+    def fail(self, name: str, error: BaseException | None) -> None:
+        """End the service: something that it runs by has failed."""
+        log.critical("%s has failed: %r; ODS stops", name, error, exc_info=error)
+        self.has_failed = True
+        self.ended.set()

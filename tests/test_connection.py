@@ -414,7 +414,7 @@ def test_sweeps_of_many_pods_have_their_turns(
     line: Line, is_second_kill: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The time that each is still read for must not add up; one that is cut short finishes all the same."""
-    monkeypatch.setattr(Receiver, "most_bytes", 1000)
+    monkeypatch.setattr("ods.connection.SWEEP_BYTES", 1000)
     receiver = Receiver()
     serving = line.serve(receiver)
     let_all_run()

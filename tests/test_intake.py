@@ -131,6 +131,15 @@ def test_a_chunk_holds_every_record_encoded_for_each_of_its_readers() -> None:
     assert chunk.fate is Fate.IN_FLIGHT
 
 
+def test_a_large_read_is_decoded_by_itself_at_once() -> None:
+    """It is nothing to be put together with what others sent; a small one is."""
+    bench = Bench()
+    bench.intake.receive(b"POD2x 1.5\n" * (DECODE_BYTES // 10 + 1))
+    assert (len(bench.forwarded), bench.expected_bytes) == (1, 0)
+    bench.intake.receive(b"POD2x 1.5\n")
+    assert (len(bench.forwarded), bench.expected_bytes) == (1, 10)
+
+
 def test_bytes_that_end_no_record_make_no_chunk() -> None:
     bench = Bench()
     bench.intake.receive(b"POD2x 1")

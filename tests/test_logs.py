@@ -184,3 +184,44 @@ def test_what_gevent_says_becomes_lines_of_the_log(caplog: pytest.LogCaptureFixt
     for piece in ("Trace", "back\n  one", "\nValueError", ": x\n"):
         stream.write(piece)
     assert caplog.messages == ["Traceback", "  one", "ValueError: x"]
+
+
+def test_who_logs_gives_no_turn_away() -> None:
+    """Not even where a native thread is about to log: what a greenlet does between two lines stays one piece."""
+    body = """
+import gevent, time
+from gevent import monkey
+held, sleep = monkey.get_original("_thread", "allocate_lock")(), monkey.get_original("time", "sleep")
+held.acquire()
+
+def hold():
+    with handler.lock:
+        held.release()
+        sleep(0.1)
+
+monkey.get_original("_thread", "start_new_thread")(hold, ())
+held.acquire()
+others = []
+gevent.spawn(others.append, "another greenlet")
+log.info("the first")
+assert others == [], others
+def in_the_hub():
+    log.info("from the hub")
+    others.append("the hub")
+monkey.get_original("_thread", "start_new_thread")(hold, ())
+held.acquire()
+gevent.get_hub().loop.run_callback(in_the_hub)
+gevent.sleep(0.01)
+assert "the hub" in others
+"""
+    patched = "from gevent import monkey\nmonkey.patch_all()\n"
+    ended = subprocess.run(
+        [sys.executable, "-c", patched + PROGRAM + body + "\nhandler.flush_for(10)", "plain", ""],
+        env=environment(),
+        stderr=subprocess.PIPE,
+        text=True,
+        timeout=30,
+        check=False,
+    )
+    assert ended.returncode == 0, ended.stderr
+    assert [line.rpartition(" ")[2] for line in ended.stderr.splitlines()] == ["first", "hub"]

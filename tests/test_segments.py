@@ -171,7 +171,7 @@ def test_a_segment_is_closed_when_large(tmp_path: Path, monkeypatch: pytest.Monk
 
 
 def test_many_pods_do_not_hold_many_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The file used longest ago is let go, and opened again for its next rows."""
+    """The file opened longest ago is let go, and opened again for its next rows."""
     monkeypatch.setattr(segments, "MOST_OPEN_FILES", 3)
     opened: set[int] = set()
     real_open, real_close = os.open, os.close

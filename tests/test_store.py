@@ -587,6 +587,17 @@ class TestBatches:
             call.confirm()
         store.wait_for(*chunks)
 
+    def test_a_flush_that_fails_ends_the_service_and_not_who_happened_to_run_it(self, store: Store) -> None:
+        """It may be any pod's greenlet; what that pod sends next must not depend on another pod's records."""
+
+        def fail() -> None:
+            raise OSError("broken")
+
+        store.expect(fail, ods.batcher.PIECE_BYTES)
+        assert store.supervisor.has_failed
+        assert store.supervisor.ended.is_set()
+        store.supervisor.has_failed = False  # as was to be shown
+
     def test_settled_chunks_are_told_of_once_a_batch(self) -> None:
         """A connection with many chunks in a batch sends its replies together."""
         told: list[int] = []
