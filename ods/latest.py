@@ -150,8 +150,8 @@ class LatestValues:
     def take_rows(self, pod: str, names: Sequence[str], rows: bytes) -> None:
         """Note what has come in from a pod in a small piece: data points of these names, as rows of a recording.
 
-        To enter each value of each of a thousand pods by itself takes ten times as long as to keep these bytes: neither
-        the values nor the memory that those before them leave are in any cache.
+        To enter each value of each of a thousand pods by itself takes several times as long as to keep these bytes:
+        neither the values nor the memory that those before them leave are in any cache.
         """
         (self._pods.get(pod) or self._begin(pod)).take_rows(names, rows)
 

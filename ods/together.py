@@ -1,7 +1,7 @@
 """Small reads of many pods, decoded as one piece.
 
-A thousand pods that send ten lines at a time are ten thousand reads a second, and to match, cut and encode each by
-itself takes half as long again. So the reads that wait for a batch are put one after the other; where that makes
+A thousand pods that send a hundred lines a second in bursts of ten are ten thousand reads a second, and to match, cut
+and encode each by itself takes some seventh more. So the reads that wait are put one after the other; where that makes
 well-formed data lines and nothing else, they are decoded and encoded at once, and each intake gets its part. What is
 not, each intake decodes by itself. The chunks are the same either way (a property test holds that).
 """
