@@ -1,4 +1,4 @@
-"""One pod's connection: its socket, read by one greenlet, and the replies that wait to be sent.
+"""One pod's connection: its socket, read by the poller or by a greenlet of its own, and the replies to be sent.
 
 Promises that reading never waits for replying: replies are best effort, at most 1 MiB of them waits beyond the kernel's
 buffer, then whole replies are dropped and counted. A reply that cannot be sent ends the replying, never the reading:
@@ -12,6 +12,7 @@ import contextlib
 import logging
 import os
 import socket
+import sys
 import time
 from collections.abc import Callable
 from typing import Protocol
@@ -22,6 +23,7 @@ from gevent.hub import Waiter
 
 from ods import failpoints
 from ods.errors import TapeRefused
+from ods.poller import Poller
 from ods.stream_offsets import consumed, written
 from ods.tape import Tape
 from ods.turns import Turns
@@ -40,9 +42,6 @@ LINGER_SECONDS = 5.0
 HAND_OVER_SECONDS = 1.0
 #: How long it may take to read what had arrived when ODS is stopped, and how much is read at once. Seconds, bytes.
 SWEEP_SECONDS, SWEEP_BYTES = 0.5, 16 * 1024
-
-#: libev's event of a readable file descriptor.
-_READABLE = 1
 
 CLOSED = "closed by the pod"
 HANDED_OVER = "handed over"
@@ -83,8 +82,9 @@ class PodsStay(HandedOver):
 class Connection:
     """A socket, what reads from it, what is written to it."""
 
-    def __init__(self, sock: gsocket.socket, turns: Turns, tape: Tape | None = None) -> None:
+    def __init__(self, sock: gsocket.socket, poller: Poller, turns: Turns, tape: Tape | None = None) -> None:
         self._socket = sock
+        self._poller = poller
         self._turns = turns
         self.tape = tape
         #: How much of the next replies was sent by the process before. Bytes.
@@ -176,29 +176,37 @@ class Connection:
         return replies[already:]
 
     def _read(self, receiver: Receiver) -> str:
-        """Read whenever there is something; a pod that sends much, in turns with the others that do."""
-        # One watcher for the life of the connection: `socket.recv` tries, fails, and starts one for each read, which
-        # takes twice the time. While nobody waits for it, it is stopped: it would fire in every round of the hub.
-        watcher = gevent.get_hub().loop.io(self._socket.fileno(), _READABLE)
-        readable = Waiter()
+        """Read whenever there is something: a little as it comes, much in turns with the other pods that send so."""
         try:
             if self._unread:
                 self._read_in_turns(receiver)
-            watcher.start(readable.switch, None)
             while True:
-                readable.get()
-                readable.clear()
-                if self._has_more(receiver):
-                    watcher.stop()
-                    self._read_in_turns(receiver)
-                    watcher.start(readable.switch, None)
+                self._read_little(receiver)
+                self._read_in_turns(receiver)
         except _Ended:
             return CLOSED
         except OSError as error:
             return f"broken: {error.strerror or error}"
+
+    def _read_little(self, receiver: Receiver) -> None:
+        """Have the poller read, as long as it is little. Raises _Ended, OSError, and what the receiver raises."""
+        fd, loop = self._socket.fileno(), gevent.get_hub().loop
+        own: Waiter[None] = Waiter()
+
+        def read() -> None:
+            try:
+                if self._has_more(receiver):
+                    self._poller.remove(fd)
+                    loop.run_callback(own.switch, None)
+            except BaseException:  # noqa: BLE001 - it is this connection's, and not that of all others
+                self._poller.remove(fd)
+                loop.run_callback(own.throw, *sys.exc_info())
+
+        self._poller.add(fd, read)
+        try:
+            own.get()
         finally:
-            watcher.stop()
-            watcher.close()
+            self._poller.remove(fd)
 
     def _read_in_turns(self, receiver: Receiver) -> None:
         receiver.pause(self._turns.wait)

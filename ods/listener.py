@@ -20,8 +20,10 @@ from gevent.server import StreamServer
 
 from ods.connection import HANDED_OVER, Connection, HandedOver, PodsStay, Receiver
 from ods.keeper_link import Arrival, Go, KeeperLink
+from ods.poller import Poller
 from ods.settings import ListenerSettings
 from ods.sockets import listening
+from ods.supervisor import Supervisor
 from ods.tape import Tape
 from ods.turns import Turns
 
@@ -62,6 +64,7 @@ class Listener:
         self,
         settings: ListenerSettings,
         visitor: Visitor,
+        supervisor: Supervisor,
         *,
         inherited: int | None = None,
         link: KeeperLink | None = None,
@@ -72,6 +75,7 @@ class Listener:
         self._inherited = inherited
         self._link = link
         self._go = go
+        self._poller = Poller(supervisor)
         self._turns = Turns()
         self._server: StreamServer | None = None
         self._greenlets: set[gevent.Greenlet] = set()
@@ -140,6 +144,7 @@ class Listener:
         gevent.sleep(0)  # those accepted in this turn of the hub begin to be served
         with contextlib.suppress(gevent.Timeout):
             gevent.killall(list(self._greenlets), self._end, block=True, timeout=2.0)
+        self._poller.stop()
 
     @property
     def _end(self) -> type[BaseException]:
@@ -178,7 +183,7 @@ class Listener:
 
     def _enter(self, arrival: Arrival) -> _Entered:
         address = _plain(arrival.address)
-        connection = Connection(arrival.socket, self._turns, _tape(arrival.tape))
+        connection = Connection(arrival.socket, self._poller, self._turns, _tape(arrival.tape))
         if self._is_allowed(address):
             receiver = self._visitor.enter(address, connection, is_new=arrival.is_new)
             if arrival.is_new and self._link is not None:

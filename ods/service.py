@@ -227,7 +227,12 @@ class Service:
             limits=self._limits,
         )
         self._listener = Listener(
-            self._settings.listener, self._reception, inherited=self._inherited_socket, link=self._link, go=self._go
+            self._settings.listener,
+            self._reception,
+            self._supervisor,
+            inherited=self._inherited_socket,
+            link=self._link,
+            go=self._go,
         )
 
         self._recovery = Recovery(

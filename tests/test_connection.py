@@ -22,6 +22,8 @@ from ods.connection import (
     Connection,
     HandedOver,
 )
+from ods.poller import Poller
+from ods.supervisor import Supervisor
 from ods.tape import Mark, Tape
 from ods.turns import Turns
 
@@ -81,17 +83,23 @@ class Line:
     """ODS's end and the pod's end of a connection."""
 
     def __init__(self, turns: Turns, memory: int | None = None) -> None:
+        self.poller = Poller(Supervisor())
         with gsocket.socket() as listener:
             listener.bind(("127.0.0.1", 0))
             listener.listen()
             self.pod = gsocket.create_connection(listener.getsockname())
             self.socket, _ = listener.accept()
         self.dropped: list[int] = []
-        self.connection = Connection(self.socket, turns, None if memory is None else Tape(memory))
+        self.connection = Connection(self.socket, self.poller, turns, None if memory is None else Tape(memory))
         self.connection.prepare(self.dropped.append)
 
     def serve(self, receiver: Receiver) -> gevent.Greenlet:
         return gevent.spawn(self.connection.serve, receiver)
+
+    def close(self) -> None:
+        """ODS's end."""
+        self.connection.close()
+        self.poller.stop()
 
     def break_from_the_pod(self) -> None:
         """The pod's process dies: a reset."""
@@ -110,7 +118,7 @@ class Line:
 def line() -> Iterator[Line]:
     line = Line(Turns())
     yield line
-    line.connection.close()
+    line.close()
     line.pod.close()
 
 
@@ -177,7 +185,7 @@ def test_a_pod_that_sends_much_waits_for_its_turn_and_one_that_sends_little_does
     finally:
         gevent.killall(servings)
         for line in (flooding, quiet):
-            line.connection.close()
+            line.close()
             line.pod.close()
 
 
@@ -480,13 +488,13 @@ def memory() -> Iterator[int]:
 def taped(memory: int) -> Iterator[Line]:
     line = Line(Turns(), memory)
     yield line
-    line.connection.close()
+    line.close()
     line.pod.close()
 
 
 def successor(line: Line, memory: int) -> Connection:
     """The connection as another process has it, after the death of the one before."""
-    connection = Connection(line.socket, Turns(), Tape(memory))
+    connection = Connection(line.socket, line.poller, Turns(), Tape(memory))
     connection.take_over()
     return connection
 

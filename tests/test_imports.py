@@ -74,7 +74,7 @@ LAYERS = {
     },
     "channel": {"channel", "keeper_link", "zygote"},
     "options": {"options", "command_options"},
-    "listener": {"listener", "connection", "turns"},
+    "listener": {"listener", "connection", "poller", "turns"},
     "status": {"status", "metrics", "control"},
     "web": {"web", "answers", "feed", "assets", "http_server", "http_connection", "http_guard", "pace"},
     "wiring": {"reception", "housekeeping", "service"},

@@ -15,6 +15,7 @@ from ods.connection import Connection
 from ods.listener import Listener
 from ods.settings import ListenerSettings
 from ods.sockets import RECEIVE_BUFFER_BYTES, SEGMENT_BYTES
+from ods.supervisor import Supervisor
 
 hang_fails = pytest.fixture(autouse=True)(fail_when_hung)
 
@@ -67,7 +68,7 @@ def visitor() -> Visitor:
 
 @pytest.fixture
 def listener(visitor: Visitor) -> Iterator[Listener]:
-    listener = Listener(ListenerSettings(host="127.0.0.1", port=0, allow=ANYBODY), visitor)
+    listener = Listener(ListenerSettings(host="127.0.0.1", port=0, allow=ANYBODY), visitor, Supervisor())
     listener.start()
     yield listener
     listener.stop()
@@ -100,7 +101,7 @@ def held() -> Iterator[socket.socket]:
 
 def inheriting(held: socket.socket, visitor: Visitor, *, host: str = "0.0.0.0", port: int = 0) -> Listener:
     settings = ListenerSettings(host=host, port=port, allow=ANYBODY)
-    return Listener(settings, visitor, inherited=os.dup(held.fileno()))
+    return Listener(settings, visitor, Supervisor(), inherited=os.dup(held.fileno()))
 
 
 def test_pods_are_accepted_at_a_socket_that_was_inherited(held: socket.socket, visitor: Visitor) -> None:

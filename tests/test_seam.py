@@ -164,7 +164,7 @@ class Life:
         for line in self.world.lines:
             tape = DyingTape(line.memory)
             tape.step = self.step  # type: ignore[method-assign]
-            connection: Any = Connection(line.ours, Turns(), tape)  # type: ignore[arg-type]
+            connection: Any = Connection(line.ours, None, Turns(), tape)  # type: ignore[arg-type]
             connection.go_on_with = lambda unread, line=line: self.unread.update({line: unread})
             connection.reply = self._stepping(connection.reply)
             intake = self.reception.enter("10.0.0.1", connection, is_new=False)
