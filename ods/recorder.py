@@ -122,24 +122,18 @@ class Recorder:
         self.writer.submit(self._append, rows).rawlink(lambda done: self._appended(done, rows, size_bytes))
         return is_prompt
 
-    def _append(self, rows: list[Rows]) -> None:
-        now = time.monotonic()
-        append, done = self._segments.append, 0
-        try:
-            for row in rows:
-                append(row, now)
-                done += 1
-        except OSError as error:
-            raise _NotRecorded(rows[done:]) from error
+    def _append(self, rows: list[Rows]) -> list[tuple[Rows, OSError]]:
+        """On the writer's thread."""
+        return self._segments.append_all(rows, time.monotonic())
 
     def _appended(self, done: gevent.event.AsyncResult, rows: list[Rows], size_bytes: int) -> None:
         self._waiting_bytes -= size_bytes
         if not self._waiting_bytes:
             self._caught_up.set()
-        if isinstance(done.exception, _NotRecorded):
-            self._not_recorded(done.exception.rows, str(done.exception.__cause__))
-        elif done.exception is not None:
+        if done.exception is not None:
             self._not_recorded(rows, repr(done.exception))
+        elif done.value:
+            self._not_recorded([refused for refused, _ in done.value], str(done.value[0][1]))
         elif self._trouble:
             log.info("recordings: written again; %d records are missing from them", self.unrecorded)
             self._trouble = ""
@@ -204,12 +198,6 @@ def _joined(pod: str, chunks: Sequence[Chunk]) -> Rows:
     data = b"".join([chunk.data_rows for chunk in chunks])
     logs = b"".join([chunk.log_rows for chunk in chunks])
     return Rows(pod, data, logs, first.first_ns, chunks[-1].last_ns)
-
-
-class _NotRecorded(Exception):
-    def __init__(self, rows: list[Rows]) -> None:
-        super().__init__(rows)
-        self.rows = rows
 
 
 def _compress_left(directory: Path) -> None:

@@ -10,10 +10,12 @@ import os
 import resource
 import shutil
 import stat
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
+from ods.many_writes import ManyWrites
 from ods.recording import HEADERS, folder_name, segment_name
 
 OPEN = ".open"
@@ -63,27 +65,56 @@ class Segments:
         self._open: dict[tuple[str, str], Segment] = {}
         #: Those whose files are open too, in the order in which they were opened.
         self._with_files: dict[Segment, None] = {}
+        self._many_writes = ManyWrites()
+        #: What is to be written before this call of `append_all` ends, and what the disk has refused in it.
+        self._due: list[tuple[Segment, Rows]] = []
+        self._refused: list[tuple[Rows, OSError]] = []
         #: How many were looked at in this turn through all of them.
         self._looked_at = 0
         self._most_files = min(MOST_OPEN_FILES, resource.getrlimit(resource.RLIMIT_NOFILE)[0] // OPEN_FILES_SHARE)
 
     def append(self, rows: Rows, now: float) -> None:
-        """Append to the pod's segments. Raises OSError when the disk does not take it.
+        """Append to the pod's segments. Raises OSError when the disk does not take it."""
+        for _, error in self.append_all([rows], now):
+            raise error
 
-        As little is done here as can be: a thousand pods make ten thousand calls a second, and while this thread has
+    def append_all(self, rows: Iterable[Rows], now: float) -> list[tuple[Rows, OSError]]:
+        """Append to the segments of many pods, each given once; returns what the disk did not take, and why.
+
+        As little is done here as can be: a thousand pods have ten thousand rows a second, and while this thread has
         the interpreter, the hub waits.
         """
-        if rows.data:
-            self._append(rows, "data", rows.data, now)
-        if rows.log:
-            self._append(rows, "log", rows.log, now)
+        self._refused = []
+        for each in rows:
+            if each.data:
+                self._append(each._replace(log=b"") if each.log else each, "data", now)
+            if each.log:
+                self._append(each._replace(data=b"") if each.data else each, "log", now)
+        self._write_due()
+        return self._refused
 
-    def _append(self, rows: Rows, kind: str, text: bytes, now: float) -> None:
-        segment = self._open.get((rows.pod, kind)) or self._new_segment(rows, kind, now)
-        self._write(segment, text)
+    def _append(self, rows: Rows, kind: str, now: float) -> None:
+        try:
+            segment = self._open.get((rows.pod, kind)) or self._new_segment(rows, kind, now)
+            if segment.file is None:
+                self._open_file(segment)
+        except OSError as error:
+            self._refused.append((rows, error))
+            return
         segment.appended_at = now
         if rows.last_ns > segment.last_ns:
             segment.last_ns = rows.last_ns
+        self._due.append((segment, rows))
+
+    def _write_due(self) -> None:
+        due, self._due = self._due, []
+        texts = [rows.data or rows.log for _, rows in due]
+        written = self._many_writes.write([_file_of(segment) for segment, _ in due], texts)
+        for (segment, rows), text, size in zip(due, texts, written, strict=True):
+            if size == len(text):
+                segment.size_bytes += size
+            else:
+                self._refused.append((rows, _refusal(segment, size, len(text))))
 
     def open_paths(self) -> set[Path]:
         """The segments that are open now."""
@@ -99,6 +130,7 @@ class Segments:
         for key in list(self._open):
             with contextlib.suppress(OSError):
                 closed.append(self._close(key))
+        self._many_writes.close()
         return closed
 
     def leave_lost(self) -> int:
@@ -131,27 +163,18 @@ class Segments:
 
     def _begin(self, segment: Segment, header: bytes) -> None:
         try:
-            self._write(segment, header)
+            written = os.write(self._open_file(segment), header)
+            if written != len(header):
+                raise _refusal(segment, written, len(header))
         except OSError:
             self._forget_file(segment)
             segment.path.unlink(missing_ok=True)
             raise
-
-    def _write(self, segment: Segment, text: bytes) -> None:
-        file = segment.file
-        if file is None:
-            file = self._open_file(segment)
-        try:
-            written = os.write(file, text)
-            if written != len(text):
-                raise OSError(f"{segment.path} took {written} of {len(text)} bytes")
-        except OSError:
-            os.ftruncate(file, segment.size_bytes)
-            raise
-        segment.size_bytes += len(text)
+        segment.size_bytes = written
 
     def _open_file(self, segment: Segment) -> int:
         if len(self._with_files) >= self._most_files:
+            self._write_due()
             self._forget_file(next(iter(self._with_files)))
         segment.file = file = os.open(segment.path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
         self._with_files[segment] = None
@@ -167,6 +190,22 @@ class Segments:
         segment = self._open.pop(key)
         self._forget_file(segment)
         return rename_closed(segment.path, segment.last_ns)
+
+
+def _file_of(segment: Segment) -> int:
+    assert segment.file is not None
+    return segment.file
+
+
+def _refusal(segment: Segment, written: int, size_bytes: int) -> OSError:
+    """Why a write did not succeed; what of it did is taken back."""
+    if written < 0:
+        return OSError(-written, os.strerror(-written))
+    try:
+        os.ftruncate(_file_of(segment), segment.size_bytes)
+    except OSError as error:
+        return error
+    return OSError(f"{segment.path} took {written} of {size_bytes} bytes")
 
 
 def _free_name(folder: Path, first_ns: int, kind: str) -> str:

@@ -188,6 +188,24 @@ def test_many_pods_do_not_hold_many_files(tmp_path: Path, monkeypatch: pytest.Mo
     assert files(tmp_path) == {f"pod{pod}/{BEGIN}.data.csv": expected for pod in range(10)}
 
 
+def test_rows_of_many_pods_are_written_at_once(tmp_path: Path) -> None:
+    """However few files may be open, each has all of its rows, and in their order."""
+    texts = [(b"%d,x,1\n" % second, b'%d,log,"m"\n' % second) for second in range(3)]
+    for most, directory in ((600, tmp_path / "many"), (7, tmp_path / "few")):
+        writer = Segments(directory)
+        writer._most_files = most
+        for second, (data, log) in enumerate(texts):
+            pods = [rows(data, pod=f"pod{pod}", log=log if pod % 3 == 0 else b"", second=second) for pod in range(600)]
+            assert writer.append_all(pods, now=0.0) == []
+            assert len(writer._with_files) <= most
+        writer.close_all()
+        data, log = map(b"".join, zip(*texts, strict=True))
+        assert files(directory) == {
+            **{f"pod{pod}/{BEGIN}.data.csv": DATA_HEADER + data for pod in range(600)},
+            **{f"pod{pod}/{BEGIN}.log.csv": LOG_HEADER + log for pod in range(0, 600, 3)},
+        }
+
+
 # -- A disk that does not take it -------------------------------------------------------------------------------------
 
 
@@ -248,6 +266,50 @@ for number in range(100):
         refused += 1
 print(kept, refused)
 """
+
+
+SOME_AT_THE_LIMIT = """
+import resource, signal, sys
+from pathlib import Path
+from ods.many_writes import ManyWrites
+from ods.segments import Rows, Segments
+
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))
+writer = Segments(Path(sys.argv[1]))
+writer._many_writes = ManyWrites(has_aio=sys.argv[2] == "aio")
+for number in range(20):
+    rows = [Rows(str(pod), b"%d,%s\\n" % (number, b"x" * pod), b"%d\\n" % number, 0, 0) for pod in range(100)]
+    refused = writer.append_all(rows, 0.0)
+    print(*[f"{rows.pod}:{rows.log.decode().strip()}" for rows, _ in refused])
+"""
+
+
+@pytest.mark.parametrize("kind", ["aio", "one by one"])
+def test_where_some_files_are_at_their_limit_the_others_have_their_rows(tmp_path: Path, kind: str) -> None:
+    """What is not taken is told of, and is not there in part."""
+    root = Path(segments.__file__).parents[1]
+    command = [sys.executable, "-c", SOME_AT_THE_LIMIT, str(tmp_path), kind]
+    done = subprocess.run(command, cwd=root, capture_output=True, text=True, check=True, timeout=60)
+    told = done.stdout.splitlines()
+    expected = []
+    for number in range(20):
+        row_bytes = len(f"{number},") + 1
+        before = [len(f"{earlier},") + 1 for earlier in range(number)]
+        expected.append(
+            " ".join(
+                f"{pod}:"
+                for pod in range(100)
+                if len(DATA_HEADER) + sum(before) + number * pod + row_bytes + pod > 1000
+            )
+        )
+    assert expected[0] == ""
+    assert 20 < len(expected[-1].split()) < 100
+    assert told == expected
+    for name, text in files(tmp_path).items():
+        assert text.endswith(b"\n"), name
+        if name.endswith("log.csv.open"):
+            assert text == LOG_HEADER + b"".join([b"%d\n" % number for number in range(20)])
 
 
 def test_a_real_file_at_its_limit_holds_whole_rows_only(tmp_path: Path) -> None:
