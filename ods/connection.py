@@ -84,6 +84,8 @@ class Connection:
 
     def __init__(self, sock: gsocket.socket, poller: Poller, turns: Turns, tape: Tape | None = None) -> None:
         self._socket = sock
+        #: -1 once it is closed.
+        self._fd: int = sock.fileno()
         self._poller = poller
         self._turns = turns
         self.tape = tape
@@ -153,7 +155,7 @@ class Connection:
             self._queue(replies)
             return
         try:
-            sent = os.write(self._socket.fileno(), replies)
+            sent = os.write(self._fd, replies)
         except BlockingIOError:
             sent = 0
         except OSError:
@@ -165,6 +167,7 @@ class Connection:
     def close(self) -> None:
         """Close the socket."""
         self._end_replying()
+        self._fd = -1
         self._socket.close()
 
     def _left_of(self, replies: bytes) -> bytes:
@@ -190,7 +193,7 @@ class Connection:
 
     def _read_little(self, receiver: Receiver) -> None:
         """Have the poller read, as long as it is little. Raises _Ended, OSError, and what the receiver raises."""
-        fd, loop = self._socket.fileno(), gevent.get_hub().loop
+        fd, loop = self._fd, gevent.get_hub().loop
         own: Waiter[None] = Waiter()
 
         def read() -> None:
@@ -233,10 +236,7 @@ class Connection:
     def _receive(self, most_bytes: int) -> bytes | None:
         """What has arrived, at most so much; None where there was nothing after all."""
         try:
-            if self.tape is not None:
-                data = self.tape.read(self._socket.fileno(), most_bytes)
-            else:
-                data = os.read(self._socket.fileno(), most_bytes)
+            data = self.tape.read(self._fd, most_bytes) if self.tape is not None else os.read(self._fd, most_bytes)
         except BlockingIOError:
             return None
         failpoints.reach("read")

@@ -18,7 +18,7 @@ class Events:
 
     def emit(self, pod: Pod, event: str, detail: str) -> bytes:
         """Note an event of a pod, as of now; returns its line."""
-        return self.emit_at(pod, event, detail, int(pod.take_times(self._clock.now_ns(), 1)[0]))
+        return self.emit_at(pod, event, detail, pod.take_times(self._clock.now_ns(), 1)[0])
 
     def emit_at(self, pod: Pod, event: str, detail: str, time_ns: int) -> bytes:
         """Note what happened to a pod with the record of this time, which no other such event has."""

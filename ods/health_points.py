@@ -75,7 +75,7 @@ class HealthPoints:
 
     def _chunk(self, lines: Sequence[tuple[Pod, Mapping[str, float]]]) -> Chunk:
         now_ns = self._clock.now_ns()
-        timed = [(pod, figures, int(pod.take_times(now_ns, 1)[0])) for pod, figures in lines]
+        timed = [(pod, figures, pod.take_times(now_ns, 1)[0]) for pod, figures in lines]
         times = [time_ns for _, _, time_ns in timed]
         return Chunk(
             pod=self._ods.name,

@@ -105,6 +105,8 @@ class Intake:
         self._refusals_bytes = 0
         self._streaming_until = 0.0
         self._replied_at = float("-inf")
+        #: One for all chunks.
+        self._on_settled = self._reply_to_settled
         #: Whether the connection has ended and nothing more will come in.
         self.is_finished = False
 
@@ -167,7 +169,8 @@ class Intake:
         """The connection has ended: keep its last words, note a torn line."""
         self.flush()
         decoded = self._decoder.finish()
-        self._take(decoded, self._give_times(b"", self._clock.now_ns(), count(decoded.records), is_last=True))
+        times = self._give_times(0, self._clock.now_ns(), count(decoded.records), is_last=True)
+        self._take(decoded, list(map(str, times)))
         self.is_finished = True
         self._places.mark(self._unsettled)
 
@@ -183,7 +186,7 @@ class Intake:
         decoded = self._decoder.feed(self._places.read_again(note))
         if note.is_last:  # what was fed is the line that the end of the connection cut off
             decoded = self._decoder.finish()
-        times = self.pod.repeat_times(note.first_ns, count(decoded.records))
+        times = list(map(str, self.pod.repeat_times(note.first_ns, count(decoded.records))))
         self._read_at = time.monotonic()
         self._take(*without(decoded, times, recorded), note.first_ns)
         self._places.mark(self._unsettled)
@@ -196,60 +199,65 @@ class Intake:
         """Decode what was read, and pass it on."""
         if not self._reads:
             return
-        decoded = self._decoder.feed_data_points(self.read_lines)
+        times: list[str] = []
+        decoded = self._decoder.feed_data_points(self._read_lines)
         if decoded is not None:
-            times = self.take_read_times()
+            self.take_read_times(times)
         else:
             self._alone_until = self._read_at + ALONE_SECONDS
-            decoded, times = Decoded(), []
+            decoded = Decoded()
             for data, time_ns in self._taken_reads():
                 piece = self._decoder.feed(data)
                 decoded.records += piece.records
                 decoded.replies += piece.replies
-                times += self._give_times(data, time_ns, count(piece.records))
+                times += map(str, self._give_times(len(data), time_ns, count(piece.records)))
         self._take(decoded, times)
         self._places.mark(self._unsettled)
 
     # -- What was read, for `ods.together` to decode it with what others have read
 
     @property
-    def has_whole_lines(self) -> bool:
-        """Whether what was read is whole lines, and lately all that came was good data points."""
-        reads = self._reads
-        return bool(
-            reads and reads[-1].endswith(b"\n") and self._decoder.is_at_begin and self._read_at >= self._alone_until
-        )
+    def whole_lines(self) -> bytes | None:
+        """What was read, if that is whole lines, and all that came lately was good data points."""
+        if not self._reads or self._read_at < self._alone_until or not self._decoder.is_at_begin:
+            return None
+        lines = self._read_lines
+        return lines if lines.endswith(b"\n") else None
+
+    def admits(self, names: str) -> bool:
+        """Whether the pod may use the names of these lines: in their order, with commas between."""
+        return self.pod.names.admit_run(names)
+
+    def take_read_times(self, times: list[str]) -> tuple[int, int]:
+        """What was read is good data points, and decoded by somebody: give each its time, at the end of this list.
+
+        Returns the first and the last of them, in nanoseconds.
+        """
+        given = [self._give_times(len(data), time_ns, data.count(b"\n")) for data, time_ns in self._taken_reads()]
+        for each in given:
+            times += map(str, each)
+        return given[0].start, given[-1].stop - 1
+
+    def pass_on(self, encoded: Encoded, reply: bytes, names: str, first_ns: int, last_ns: int) -> None:
+        """What was read is data points of these names and times: their encoded form, and the reply to them."""
+        self._latest.take_rows(self.pod.name, names, encoded.data_rows)
+        self._ledger.receive(self.pod.name, encoded.points)
+        self._put(self._chunk(encoded, [(reply, encoded.points)], first_ns, last_ns))
+        self._places.mark(self._unsettled)
 
     @property
-    def read_lines(self) -> bytes:
+    def is_watched(self) -> bool:
+        """Whether any name that its pod has used has limits; then `watch` is to be told of what was passed on."""
+        return self._limits.watches(self.pod)
+
+    def watch(self, points: DataPoints, times: Sequence[str]) -> None:
+        """See whether any of these crosses its limits."""
+        self._limits.take(self.pod, (points,), times)
+
+    @property
+    def _read_lines(self) -> bytes:
         """What was read and waits to be decoded."""
         return self._reads[0] if len(self._reads) == 1 else b"".join(self._reads)
-
-    def admits(self, names: Sequence[str]) -> bool:
-        """Whether the pod may use these names."""
-        return self.pod.names.admit_all(names)
-
-    def take_read_times(self) -> list[str]:
-        """What was read is good data points, and decoded by somebody: give each its time."""
-        reads = self._taken_reads()
-        if len(reads) == 1:
-            data, time_ns = reads[0]
-            return self._give_times(data, time_ns, data.count(b"\n"))
-        times: list[str] = []
-        for data, time_ns in reads:
-            times += self._give_times(data, time_ns, data.count(b"\n"))
-        return times
-
-    def pass_on(
-        self, points: DataPoints, begin: int, end: int, times: Sequence[str], encoded: Encoded, reply: bytes
-    ) -> None:
-        """What was read is these of the points, which have these times: their encoded form, and the reply to them."""
-        self._latest.take_rows(self.pod.name, points.names[begin:end], encoded.data_rows)
-        self._ledger.receive(self.pod.name, encoded.points)
-        self._put(self._chunk(encoded, [(reply, encoded.points)], times))
-        if self._limits.watches(self.pod):
-            self._limits.take(self.pod, (points.part(begin, end),), times)
-        self._places.mark(self._unsettled)
 
     def _taken_reads(self) -> list[tuple[bytes, int]]:
         """What was read, with its times, which nobody needs to take any more."""
@@ -258,10 +266,10 @@ class Intake:
         self.pod.last_seen = time.monotonic()
         return list(zip(reads, times_ns, strict=True))
 
-    def _give_times(self, data: bytes, time_ns: int, records: int, *, is_last: bool = False) -> list[str]:
-        """Times for the records of this next piece of the stream, noted before anything is done with them."""
+    def _give_times(self, size_bytes: int, time_ns: int, records: int, *, is_last: bool = False) -> range:
+        """Times for the records of the next so many bytes, noted before anything is done with them."""
         times = self.pod.take_times(time_ns, records)
-        self._places.note(data, times, is_last=is_last)
+        self._places.note(size_bytes, times, is_last=is_last)
         return times
 
     def _take(self, decoded: Decoded, times: Sequence[str], first_ns: int = 0) -> None:
@@ -272,7 +280,8 @@ class Intake:
             self._latest.take(self.pod.name, decoded.records, times)
         encoded = encode(decoded.records, self.pod.tag, times)
         self._count(decoded, encoded.points)
-        self._put(self._chunk(encoded, decoded.replies, times or [str(first_ns)]))
+        begin_ns, end_ns = (int(times[0]), int(times[-1])) if times else (first_ns, first_ns)
+        self._put(self._chunk(encoded, decoded.replies, begin_ns, end_ns))
         self._limits.take(self.pod, decoded.records, times)
 
     def _put(self, chunk: Chunk) -> None:
@@ -303,18 +312,18 @@ class Intake:
             self._unsettled.append(chunk)
         self._reply_to_settled()
 
-    def _chunk(self, encoded: Encoded, replies: list[tuple[bytes, int]], times: Sequence[str]) -> Chunk:
+    def _chunk(self, encoded: Encoded, replies: list[tuple[bytes, int]], first_ns: int, last_ns: int) -> Chunk:
         return Chunk(
             pod=self.pod.name,
             points=encoded.points,
             lines=encoded.lines,
             data_rows=encoded.data_rows,
             log_rows=encoded.log_rows,
-            first_ns=int(times[0]),
-            last_ns=int(times[-1]),
+            first_ns=first_ns,
+            last_ns=last_ns,
             replies=replies,
             received_at=self._read_at,
-            on_settled=self._reply_to_settled,
+            on_settled=self._on_settled,
         )
 
     def _seems_to_wait(self, now: float) -> bool:

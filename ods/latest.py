@@ -76,12 +76,11 @@ class LatestOfPod:
                     self.log.append((int(times[at]), record.level, record.message[:TEXT_CHARACTERS]))
                 at += 1
 
-    def take_rows(self, names: Sequence[str], rows: bytes) -> None:
+    def take_rows(self, names: str, rows: bytes) -> None:
         """Note what has come in, given as rows of a recording of data points of these names (`ods.recording`)."""
-        key = ",".join(names)
-        if self._rows.pop(key, None) is None and len(self._rows) >= ROWS:
+        if self._rows.pop(names, None) is None and len(self._rows) >= ROWS:
             self._look_at_rows()
-        self._rows[key] = rows
+        self._rows[names] = rows
 
     def take_fresh(self) -> dict[str, str]:
         """What has come in since this was asked last: numbers as text, by name."""
@@ -147,8 +146,10 @@ class LatestValues:
         """Note what has come in from a pod."""
         (self._pods.get(pod) or self._begin(pod)).take(records, times)
 
-    def take_rows(self, pod: str, names: Sequence[str], rows: bytes) -> None:
+    def take_rows(self, pod: str, names: str, rows: bytes) -> None:
         """Note what has come in from a pod in a small piece: data points of these names, as rows of a recording.
+
+        `names`: in their order, with commas between.
 
         To enter each value of each of a thousand pods by itself takes several times as long as to keep these bytes:
         neither the values nor the memory that those before them leave are in any cache.

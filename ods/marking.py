@@ -58,14 +58,14 @@ class Marking:
         return Noted(chunk.first_ns, chunk.fate)
 
     def _chunk(self, text: str) -> Chunk:
-        times = self._ods.take_times(self._clock.now_ns(), 1)
-        encoded = encode([MarkText(text)], self._ods.tag, times)
+        (time_ns,) = self._ods.take_times(self._clock.now_ns(), 1)
+        encoded = encode([MarkText(text)], self._ods.tag, [str(time_ns)])
         return Chunk(
             pod=self._ods.name,
             points=encoded.points,
             lines=encoded.lines,
             log_rows=encoded.log_rows,
-            first_ns=int(times[0]),
-            last_ns=int(times[0]),
+            first_ns=time_ns,
+            last_ns=time_ns,
             received_at=time.monotonic(),
         )

@@ -20,11 +20,11 @@ class Places:
         self._offset = 0
         self._noted = 0
 
-    def note(self, data: bytes, times: Sequence[str], *, is_last: bool = False) -> None:
-        """These bytes come next, and their records have these times: to be told before anything is done with them."""
-        self._offset += len(data)
+    def note(self, size_bytes: int, times: range, *, is_last: bool = False) -> None:
+        """So much comes next, and its records have these times: to be told before anything is done with them."""
+        self._offset += size_bytes
         if self._tape is not None and times:
-            self._tape.note(self._offset, int(times[0]), is_last=is_last)
+            self._tape.note(self._offset, times.start, is_last=is_last)
             self._noted = self._tape.noted
 
     def mark(self, unsettled: Sequence[Chunk]) -> None:

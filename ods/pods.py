@@ -52,16 +52,16 @@ class Pod:
         self.connections -= 1
         self.left_ns, self.left_how = time_ns, how
 
-    def take_times(self, time_ns: int, count: int) -> list[str]:
-        """Times for records received at this time: consecutive nanoseconds, after the last one used, as text."""
-        first_ns = max(time_ns, self._latest_ns + 1)
-        self._latest_ns = max(self._latest_ns, first_ns + count - 1)
-        return [str(each_ns) for each_ns in range(first_ns, first_ns + count)]
+    def take_times(self, time_ns: int, count: int) -> range:
+        """Times for records received at this time: consecutive nanoseconds, after the last one used."""
+        return self.repeat_times(max(time_ns, self._latest_ns + 1), count)
 
-    def repeat_times(self, first_ns: int, count: int) -> list[str]:
+    def repeat_times(self, first_ns: int, count: int) -> range:
         """The times that records were given before, from this one on; none of them is given again."""
-        self._latest_ns = max(self._latest_ns, first_ns + count - 1)
-        return [str(each_ns) for each_ns in range(first_ns, first_ns + count)]
+        end_ns = first_ns + count
+        if end_ns > self._latest_ns:
+            self._latest_ns = end_ns - 1
+        return range(first_ns, end_ns)
 
 
 class Pods:

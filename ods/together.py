@@ -19,34 +19,39 @@ from ods.recording import each_data_row
 
 def flush(intakes: Iterable[Intake]) -> None:
     """Have all of these decode what they have read, and pass it on."""
-    whole = []
+    whole: list[Intake] = []
+    read: list[bytes] = []
     for intake in intakes:
-        if intake.has_whole_lines:
-            whole.append(intake)
-        else:
+        lines = intake.whole_lines
+        if lines is None:
             intake.flush()
-    if len(whole) < 2 or not _flush_as_one(whole):
+        else:
+            whole.append(intake)
+            read.append(lines)
+    if len(whole) < 2 or not _flush_as_one(whole, read):
         for intake in whole:
             intake.flush()
 
 
-def _flush_as_one(intakes: list[Intake]) -> bool:
+def _flush_as_one(intakes: list[Intake], read: list[bytes]) -> bool:
     """Decode at once; False where some of it is no good data point, or a name too many, and nothing was done."""
-    read = [intake.read_lines for intake in intakes]
     points = data_points(b"".join(read))
     if points is None:
         return False
     parts = list(pairwise(accumulate([lines.count(b"\n") for lines in read], initial=0)))
-    if not all(intake.admits(points.names[begin:end]) for intake, (begin, end) in zip(intakes, parts, strict=True)):
+    names = [",".join(points.names[begin:end]) for begin, end in parts]
+    if not all(intake.admits(of_part) for intake, of_part in zip(intakes, names, strict=True)):
         return False
     times: list[str] = []
     tags: list[str] = []
+    spans: list[tuple[int, int]] = []
     for intake, (begin, end) in zip(intakes, parts, strict=True):
-        times += intake.take_read_times()
+        spans.append(intake.take_read_times(times))
         tags += [intake.pod.tag] * (end - begin)
     lines, rows, replies = each_data_line(points, tags, times), each_data_row(points, times), each_ok(points)
-    for intake, (begin, end) in zip(intakes, parts, strict=True):
+    for intake, (begin, end), of_part, span in zip(intakes, parts, names, spans, strict=True):
         encoded = Encoded("".join(lines[begin:end]).encode(), "".join(rows[begin:end]).encode(), b"", end - begin)
-        reply = "".join(replies[begin:end]).encode()
-        intake.pass_on(points, begin, end, times[begin:end], encoded, reply)
+        intake.pass_on(encoded, "".join(replies[begin:end]).encode(), of_part, *span)
+        if intake.is_watched:
+            intake.watch(points.part(begin, end), times[begin:end])
     return True

@@ -208,11 +208,11 @@ def test_what_came_in_small_pieces_is_what_came_in_large_ones() -> None:
     """Of pieces with the same names the last one counts; what came later counts, whichever way it came."""
     bench = Bench()
     for number in range(3 * ROWS):
-        bench.values.take_rows("a", ["speed", "gap"], b"1,speed,%d.5\n2,gap,2.50\n" % number)
-        bench.values.take_rows("a", ["gap"], b"3,gap,%d\n" % -number)
-        bench.values.take_rows("a", [f"name_{number}"], b"4,name_%d,7\n" % number)
+        bench.values.take_rows("a", "speed,gap", b"1,speed,%d.5\n2,gap,2.50\n" % number)
+        bench.values.take_rows("a", "gap", b"3,gap,%d\n" % -number)
+        bench.values.take_rows("a", f"name_{number}", b"4,name_%d,7\n" % number)
     bench.take("a", speed=99)
-    bench.values.take_rows("a", ["height"], b"5,height,1.250\n")
+    bench.values.take_rows("a", "height", b"5,height,1.250\n")
     bench.values.sample()
     values = {name: value for name, (value, _) in bench.values.frame("a", since=0, match="")["values"].items()}
     names = {f"name_{number}": 7.0 for number in range(3 * ROWS)}

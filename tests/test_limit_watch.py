@@ -38,7 +38,7 @@ class Bench:
     def send(self, *values: float, name: str = "accel_x", pod: str = "pod-a") -> None:
         texts = [repr(float(value)) for value in values]
         self.pods.named(pod).names.admit_all([name])
-        times = self.pods.named(pod).take_times(self.now_ns(), len(texts))
+        times = list(map(str, self.pods.named(pod).take_times(self.now_ns(), len(texts))))
         self.watch.take(self.pods.named(pod), [DataPoints([name] * len(texts), texts, texts)], times)
 
     def told(self) -> list[str]:

@@ -52,7 +52,7 @@ class FakeIntake:
     """One whose reads are nobody's business here but when they are asked for."""
 
     flush: Callable[[], object]
-    has_whole_lines: bool = False
+    whole_lines: bytes | None = None
 
 
 class Store:
