@@ -62,11 +62,14 @@ class Poller:
         self._greenlet: gevent.Greenlet | None = None
 
     def add(self, fd: int, read: Callable[[], None]) -> None:
-        """Have `read` called whenever this can be read from. It must not wait; where it fails, so does the service."""
+        """Have `read` called whenever this can be read from. Raises OSError where the system has no room for it.
+
+        It must not wait; where it fails, so does the service.
+        """
         if self._greenlet is None:
             self._greenlet = self._supervisor.spawn("reading", self._run)
-        self._readers[fd] = read
         self._readable.register(fd)
+        self._readers[fd] = read
 
     def remove(self, fd: int) -> None:
         """Call it no more. To be called before the file descriptor is closed, and as often as one likes."""

@@ -30,6 +30,8 @@ IDLE_SECONDS = 60.0
 #: At most this many files are held open at once; the others are opened again for their next rows, which takes several
 #: times as long. A quarter of what the process may have open, which is for the pods first, up to the most.
 OPEN_FILES_SHARE, MOST_OPEN_FILES = 4, 4096
+#: After so many segments that could not be begun no other is tried for the rows that were given with them.
+MOST_NOT_BEGUN = 3
 #: So many segments are looked at each time whether their files are still there: each look lets other threads go first.
 LOOKED_AT = 100
 
@@ -69,6 +71,8 @@ class Segments:
         #: What is to be written before this call of `append_all` ends, and what the disk has refused in it.
         self._due: list[tuple[Segment, Rows]] = []
         self._refused: list[tuple[Rows, OSError]] = []
+        #: Why segments could not be begun in it.
+        self._not_begun: list[OSError] = []
         #: How many were looked at in this turn through all of them.
         self._looked_at = 0
         self._most_files = min(MOST_OPEN_FILES, resource.getrlimit(resource.RLIMIT_NOFILE)[0] // OPEN_FILES_SHARE)
@@ -84,7 +88,7 @@ class Segments:
         As little is done here as can be: a thousand pods have ten thousand rows a second, and while this thread has
         the interpreter, the hub waits.
         """
-        self._refused = []
+        self._due, self._refused, self._not_begun = [], [], []
         for each in rows:
             if each.data:
                 self._append(each._replace(log=b"") if each.log else each, "data", now)
@@ -153,6 +157,16 @@ class Segments:
         return segment.file is not None and not os.path.samestat(status, os.fstat(segment.file))
 
     def _new_segment(self, rows: Rows, kind: str, now: float) -> Segment:
+        """Begin one. Where the disk has refused some already, it is not asked for each of a thousand pods."""
+        if len(self._not_begun) >= MOST_NOT_BEGUN:
+            raise self._not_begun[-1]
+        try:
+            return self._make_segment(rows, kind, now)
+        except OSError as error:
+            self._not_begun.append(error)
+            raise
+
+    def _make_segment(self, rows: Rows, kind: str, now: float) -> Segment:
         folder = self.directory / folder_name(rows.pod)
         folder.mkdir(parents=True, exist_ok=True)
         path = folder / (_free_name(folder, rows.first_ns, kind) + OPEN)

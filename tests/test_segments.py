@@ -268,6 +268,25 @@ print(kept, refused)
 """
 
 
+def test_a_disk_that_takes_no_new_segment_is_not_asked_for_each_pod(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A thousand attempts in each batch would keep the thread from all else; what is open is written to as ever."""
+    writer = Segments(tmp_path)
+    assert writer.append_all([rows(b"1,x,1\n", pod=f"pod{pod}") for pod in range(500)], now=0.0) == []
+    asked: list[Path] = []
+    with monkeypatch.context() as disk:
+        disk.setattr(Path, "mkdir", lambda path, **_: asked.append(path) or full_disk())
+        refused = writer.append_all([rows(b"2,x,1\n", pod=f"pod{pod}") for pod in range(1000)], now=0.0)
+    assert [of.pod for of, _ in refused] == [f"pod{pod}" for pod in range(500, 1000)]
+    assert all(error.errno == errno.ENOSPC for _, error in refused)
+    assert len(asked) < 10
+    assert writer.append_all([rows(b"3,x,1\n", pod=f"pod{pod}") for pod in range(1000)], now=0.0) == []
+    expected = DATA_HEADER + b"1,x,1\n2,x,1\n3,x,1\n"
+    assert files(tmp_path)[f"pod7/{BEGIN}.data.csv.open"] == expected
+    assert files(tmp_path)[f"pod777/{BEGIN}.data.csv.open"] == DATA_HEADER + b"3,x,1\n"
+
+
 SOME_AT_THE_LIMIT = """
 import resource, signal, sys
 from pathlib import Path

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from ods import together
@@ -131,6 +131,7 @@ _reads = st.one_of(
 
 @settings(deadline=None, max_examples=150)
 @given(st.integers(1, 5), st.lists(_reads, min_size=1, max_size=3), st.sampled_from([2, 3, 100]))
+@example(2, [[(0, b"POD2speed"), (0, b" 7.5\n"), (1, b"POD2speed 1.5\n")]], 100)
 def test_pods_that_are_decoded_together_get_what_each_gets_alone(
     count: int, batches: list[list[tuple[int, bytes]]], max_names: int
 ) -> None:
