@@ -98,8 +98,11 @@ class Segments:
         return self._refused
 
     def _append(self, rows: Rows, kind: str, now: float) -> None:
+        segment = self._open.get((rows.pod, kind))
         try:
-            segment = self._open.get((rows.pod, kind)) or self._new_segment(rows, kind, now)
+            if segment is None:
+                self._new_segment(rows, kind, now)
+                return
             if segment.file is None:
                 self._open_file(segment)
         except OSError as error:
@@ -156,12 +159,15 @@ class Segments:
             return True
         return segment.file is not None and not os.path.samestat(status, os.fstat(segment.file))
 
-    def _new_segment(self, rows: Rows, kind: str, now: float) -> Segment:
-        """Begin one. Where the disk has refused some already, it is not asked for each of a thousand pods."""
+    def _new_segment(self, rows: Rows, kind: str, now: float) -> None:
+        """Begin one with these rows. Raises OSError, and then it is not there.
+
+        Where the disk has refused some already, it is not asked for each of a thousand pods.
+        """
         if len(self._not_begun) >= MOST_NOT_BEGUN:
             raise self._not_begun[-1]
         try:
-            return self._make_segment(rows, kind, now)
+            self._open[rows.pod, kind] = self._make_segment(rows, kind, now)
         except OSError as error:
             self._not_begun.append(error)
             raise
@@ -170,16 +176,16 @@ class Segments:
         folder = self.directory / folder_name(rows.pod)
         folder.mkdir(parents=True, exist_ok=True)
         path = folder / (_free_name(folder, rows.first_ns, kind) + OPEN)
-        segment = Segment(path=path, size_bytes=0, begun_at=now, appended_at=now, last_ns=rows.first_ns)
-        self._begin(segment, HEADERS[kind])
-        self._open[rows.pod, kind] = segment
+        segment = Segment(path=path, size_bytes=0, begun_at=now, appended_at=now, last_ns=rows.last_ns)
+        self._begin(segment, HEADERS[kind] + (rows.data or rows.log))
         return segment
 
-    def _begin(self, segment: Segment, header: bytes) -> None:
+    def _begin(self, segment: Segment, text: bytes) -> None:
+        """Not with those that are due: to make a thousand files may take long, and what is written is safe."""
         try:
-            written = os.write(self._open_file(segment), header)
-            if written != len(header):
-                raise _refusal(segment, written, len(header))
+            written = os.write(self._open_file(segment), text)
+            if written != len(text):
+                raise _refusal(segment, written, len(text))
         except OSError:
             self._forget_file(segment)
             segment.path.unlink(missing_ok=True)
