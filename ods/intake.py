@@ -105,7 +105,7 @@ class Intake:
         self._refusals_bytes = 0
         self._streaming_until = 0.0
         self._replied_at = float("-inf")
-        #: One for all chunks.
+        #: One method for all chunks: each access of it makes another, which lives as long as the chunk.
         self._on_settled = self._reply_to_settled
         #: Whether the connection has ended and nothing more will come in.
         self.is_finished = False

@@ -13,7 +13,8 @@ from typing import BinaryIO
 
 from ods.playback import play
 from ods.recording import HEADERS, folder_name, segment_begin, segment_name
-from ods.segments import COMPRESSED, OPEN, SEGMENT_SECONDS, has_end, rename_closed
+from ods.segment_files import COMPRESSED, OPEN, has_end, rename_closed
+from ods.segments import SEGMENT_SECONDS
 
 log = logging.getLogger(__name__)
 

@@ -13,7 +13,7 @@ from ods.line_protocol import MARK_EVENT
 from ods.playback import play
 from ods.pods import ODS
 from ods.recording import folder_name, segment_begin
-from ods.segments import COMPRESSED, OPEN, has_end
+from ods.segment_files import COMPRESSED, OPEN, has_end
 
 #: The longest text. Bytes of UTF-8.
 MAX_TEXT_BYTES = 512

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import BinaryIO, cast
 
 from ods.recording import HEADERS, Row, rows_of, segment_begin
-from ods.segments import COMPRESSED
+from ods.segment_files import COMPRESSED
 
 #: How much is read at a time: about 6000 data points. Bytes.
 PIECE_BYTES = 256 * 1024

@@ -12,7 +12,7 @@ from pathlib import Path
 from ods.errors import SettingsError
 from ods.playback import play
 from ods.recording import Row, pod_of_folder, segment_begin
-from ods.segments import COMPRESSED, OPEN, has_end
+from ods.segment_files import COMPRESSED, OPEN, has_end
 from ods.selection import Selection
 
 #: A row may stand before rows that are so much earlier: batches do not come in the order of their first records, and

@@ -15,7 +15,8 @@ from gevent.event import Event
 
 from ods.chunk import Chunk
 from ods.disk import Disk
-from ods.segments import Rows, Segments, compress, left_to_compress, prune, size_bytes
+from ods.segment_files import compress, left_to_compress, prune, size_bytes
+from ods.segments import Rows, Segments
 from ods.supervisor import Supervisor
 from ods.worker import Worker
 
@@ -124,7 +125,7 @@ class Recorder:
 
     def _append(self, rows: list[Rows]) -> list[tuple[Rows, OSError]]:
         """On the writer's thread."""
-        return self._segments.append_all(rows, time.monotonic())
+        return self._segments.append(rows, time.monotonic())
 
     def _appended(self, done: gevent.event.AsyncResult, rows: list[Rows], size_bytes: int) -> None:
         self._waiting_bytes -= size_bytes

@@ -33,7 +33,7 @@ from ods.recorder import Recorder
 from ods.recording import Row as RecordedRow
 from ods.recording import pod_of_folder, points_of, segment_begin
 from ods.rows import Row
-from ods.segments import OPEN
+from ods.segment_files import OPEN
 from ods.store import StoreManager
 from ods.supervisor import Supervisor
 from ods.worker import Worker

@@ -1,15 +1,11 @@
-"""The files of the recordings, as the recorder's thread sees them: every call may wait for the disk.
+"""The open segments of the recordings, which the recorder's thread writes: every call may wait for the disk.
 
-While open a segment is called `NAME.csv.open`. Closed, it is `NAME.csv` for as long as it takes to compress it, then
-`NAME.csv.gz`. A row is written whole or not at all.
+A row is written whole or not at all. What becomes of a segment once it is closed is in `ods.segment_files`.
 """
 
 import contextlib
-import gzip
 import os
 import resource
-import shutil
-import stat
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,9 +13,7 @@ from typing import NamedTuple
 
 from ods.many_writes import ManyWrites
 from ods.recording import HEADERS, folder_name, segment_name
-
-OPEN = ".open"
-COMPRESSED = ".gz"
+from ods.segment_files import COMPRESSED, OPEN, rename_closed
 
 #: A segment is closed when it has reached this size. Bytes.
 SEGMENT_BYTES = 64 * 1024 * 1024
@@ -50,7 +44,7 @@ class Segment:
 
 
 class Rows(NamedTuple):
-    """Rows of one pod for its two segments, with the times of the first and the last."""
+    """Rows of one pod for its two segments, or for one of them, with the times of the first and the last."""
 
     pod: str
     data: bytes
@@ -68,7 +62,8 @@ class Segments:
         #: Those whose files are open too, in the order in which they were opened.
         self._with_files: dict[Segment, None] = {}
         self._many_writes = ManyWrites()
-        #: What is to be written before this call of `append_all` ends, and what the disk has refused in it.
+        #: What is to be written before this call of `append` ends, each with rows of its segment's kind alone, and what
+        #: the disk has refused in it.
         self._due: list[tuple[Segment, Rows]] = []
         self._refused: list[tuple[Rows, OSError]] = []
         #: Why segments could not be begun in it.
@@ -77,12 +72,7 @@ class Segments:
         self._looked_at = 0
         self._most_files = min(MOST_OPEN_FILES, resource.getrlimit(resource.RLIMIT_NOFILE)[0] // OPEN_FILES_SHARE)
 
-    def append(self, rows: Rows, now: float) -> None:
-        """Append to the pod's segments. Raises OSError when the disk does not take it."""
-        for _, error in self.append_all([rows], now):
-            raise error
-
-    def append_all(self, rows: Iterable[Rows], now: float) -> list[tuple[Rows, OSError]]:
+    def append(self, rows: Iterable[Rows], now: float) -> list[tuple[Rows, OSError]]:
         """Append to the segments of many pods, each given once; returns what the disk did not take, and why.
 
         As little is done here as can be: a thousand pods have ten thousand rows a second, and while this thread has
@@ -235,75 +225,6 @@ def _free_name(folder: Path, first_ns: int, kind: str) -> str:
         first_ns -= 1
         name = segment_name(first_ns, kind)
     return name
-
-
-def rename_closed(path: Path, last_ns: int) -> Path:
-    """Give an open segment the name of a closed one, and the time of its last row."""
-    closed = path.with_suffix("")
-    path.rename(closed)
-    os.utime(closed, ns=(last_ns, last_ns))
-    return closed
-
-
-def compress(closed: Path) -> Path:
-    """Replace a closed segment by its compressed form, which keeps its time. Raises OSError; then nothing is lost."""
-    finished = closed.with_name(closed.name + COMPRESSED)
-    unfinished = finished.with_name(finished.name + ".part")
-    try:
-        with closed.open("rb") as source, unfinished.open("wb") as target:
-            with gzip.GzipFile(filename=closed.name, mode="wb", fileobj=target, compresslevel=6, mtime=0) as packed:
-                shutil.copyfileobj(source, packed, 1024 * 1024)
-            target.flush()
-            os.fsync(target.fileno())
-        shutil.copystat(closed, unfinished)
-        unfinished.replace(finished)
-    except OSError:
-        with contextlib.suppress(OSError):
-            unfinished.unlink(missing_ok=True)  # a full disk needs the room
-        raise
-    closed.unlink()
-    return finished
-
-
-def left_to_compress(directory: Path) -> list[Path]:
-    """Closed segments that the run before did not come to compress."""
-    return [path for path in sorted(directory.glob("*/*.csv")) if has_end(path)]
-
-
-def has_end(path: Path) -> bool:
-    """Whether reading what is at a path would ever end: not so with a pipe or a device. Raises OSError."""
-    try:
-        mode = path.stat().st_mode
-    except FileNotFoundError:
-        return False
-    return stat.S_ISREG(mode) or stat.S_ISDIR(mode)
-
-
-def prune(directory: Path, *, limit_bytes: int, confirmed_before_ns: int) -> list[Path]:
-    """Delete compressed segments, oldest first, until the recordings fit the limit; returns those deleted.
-
-    Only those whose last record is older than `confirmed_before_ns`, the oldest one that is not yet in InfluxDB.
-    """
-    files = [(path, path.stat()) for path in directory.glob("*/*.csv*")]
-    excess_bytes = sum(status.st_size for _, status in files) - limit_bytes
-    deleted: list[Path] = []
-    for path, status in sorted(files, key=lambda file: file[0].name):
-        if excess_bytes <= 0:
-            break
-        if path.suffix == COMPRESSED and status.st_mtime_ns < confirmed_before_ns:
-            path.unlink()
-            excess_bytes -= status.st_size
-            deleted.append(path)
-    return deleted
-
-
-def size_bytes(directory: Path) -> int:
-    """What all recordings take on the disk, open segments included. Raises OSError."""
-    sizes = []
-    for path in directory.glob("*/*.csv*"):
-        with contextlib.suppress(FileNotFoundError):  # it was closed, compressed or deleted meanwhile
-            sizes.append(path.stat().st_size)
-    return sum(sizes)
 
 
 def _is_old(segment: Segment, now: float) -> bool:

@@ -3,7 +3,7 @@
 gevent runs everything that is ready before it looks at the sockets again. With fifty pods that flood, each read and
 decoded whenever it is readable, such a round would last a second; and it takes a few rounds until a batch is stored, a
 reply is sent, a pod is accepted. So the pods that send much wait here, in order. One that sends little does not: it is
-read at once.
+read by the poller (`ods.poller`).
 """
 
 import time

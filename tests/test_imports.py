@@ -38,7 +38,7 @@ LAYERS = {
         *("encoder", "pods", "chunk", "batch", "events", "health_points", "admission", "intake", "latest", "refusals"),
         *("batcher", "places", "repeating", "together", "marking", "limits", "limit_watch"),
     },
-    "recorder": {"recorder", "segments", "many_writes", "left_segments", "playback", "marks"},
+    "recorder": {"recorder", "segments", "segment_files", "many_writes", "left_segments", "playback", "marks"},
     "after the run": {"selection", "recorded"},
     "influx": {"influx", "influx_answers", "influx_http", "influx_query"},
     "buffer": {

@@ -9,7 +9,7 @@ import pytest
 from ods import left_segments
 from ods.left_segments import FAT_NS, LASTS_NS, close_left, find_recorded_times, left_behind
 from ods.recording import segment_name
-from ods.segments import left_to_compress
+from ods.segment_files import left_to_compress
 
 SECOND_NS = 1_000_000_000
 NOW_NS = 1_790_000_000 * SECOND_NS

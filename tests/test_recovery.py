@@ -205,7 +205,9 @@ def test_the_time_of_a_closed_segment_is_that_of_its_last_row(bench: Bench, monk
 
 def test_segments_that_this_run_has_begun_are_left_to_it(bench: Bench) -> None:
     """Their records are on their way already. Not even the clock tells them apart, for it may have gone back."""
-    bench.recorder._segments.append(Rows("a", f"{BEGIN_NS},x,1\n".encode(), b"", BEGIN_NS, BEGIN_NS), time.monotonic())
+    bench.recorder._segments.append(
+        [Rows("a", f"{BEGIN_NS},x,1\n".encode(), b"", BEGIN_NS, BEGIN_NS)], time.monotonic()
+    )
     bench.leave(range(3), pod="b")
     bench.run()
     assert bench.stored == [line(number, "b") for number in range(3)]

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from ods import segments
-from ods.segments import Rows, Segments, compress, left_to_compress, prune
+from ods.segment_files import compress, left_to_compress, prune
+from ods.segments import Rows, Segments
 
 SECOND_NS = 1_000_000_000
 BEGIN_NS = 1_790_000_000 * SECOND_NS
@@ -21,6 +22,12 @@ BEGIN = "20260921-141320.000000000"
 def rows(text: bytes = b"", *, pod: str = "a", log: bytes = b"", second: int = 0) -> Rows:
     first_ns = BEGIN_NS + second * SECOND_NS
     return Rows(pod, text, log, first_ns, first_ns + 5)
+
+
+def append(writer: Segments, rows: Rows, now: float) -> None:
+    """Rows of one pod; the disk takes them, or OSError is raised."""
+    for _, error in writer.append([rows], now):
+        raise error
 
 
 def files(directory: Path) -> dict[str, bytes]:
@@ -38,7 +45,7 @@ def files(directory: Path) -> dict[str, bytes]:
 
 
 def test_an_open_segment_says_so_in_its_name(tmp_path: Path) -> None:
-    Segments(tmp_path).append(rows(b"1,x,1\n"), now=0.0)
+    append(Segments(tmp_path), rows(b"1,x,1\n"), now=0.0)
     assert files(tmp_path) == {f"a/{BEGIN}.data.csv.open": DATA_HEADER + b"1,x,1\n"}
 
 
@@ -48,7 +55,7 @@ def test_a_segment_that_a_run_before_has_left_is_not_appended_to(tmp_path: Path,
     left = tmp_path / "a" / f"{BEGIN}.data.csv{state}"
     left.parent.mkdir()
     left.write_bytes(gzip.compress(b"left") if state == ".gz" else b"left")
-    Segments(tmp_path).append(rows(b"1,x,1\n"), now=0.0)
+    append(Segments(tmp_path), rows(b"1,x,1\n"), now=0.0)
     just_before = "20260921-141319.999999999"
     assert files(tmp_path) == {
         f"a/{just_before}.data.csv.open": DATA_HEADER + b"1,x,1\n",
@@ -57,7 +64,7 @@ def test_a_segment_that_a_run_before_has_left_is_not_appended_to(tmp_path: Path,
 
 
 def test_data_and_messages_have_segments_of_their_own(tmp_path: Path) -> None:
-    Segments(tmp_path).append(rows(b"1,x,1\n", log=b'2,log,"m"\n'), now=0.0)
+    append(Segments(tmp_path), rows(b"1,x,1\n", log=b'2,log,"m"\n'), now=0.0)
     assert files(tmp_path) == {
         f"a/{BEGIN}.data.csv.open": DATA_HEADER + b"1,x,1\n",
         f"a/{BEGIN}.log.csv.open": LOG_HEADER + b'2,log,"m"\n',
@@ -67,22 +74,22 @@ def test_data_and_messages_have_segments_of_their_own(tmp_path: Path) -> None:
 def test_rows_of_a_pod_go_on_in_its_open_segment(tmp_path: Path) -> None:
     writer = Segments(tmp_path)
     for second in range(3):
-        writer.append(rows(b"%d,x,1\n" % second, second=second), now=float(second))
+        append(writer, rows(b"%d,x,1\n" % second, second=second), now=float(second))
     assert files(tmp_path) == {f"a/{BEGIN}.data.csv.open": DATA_HEADER + b"0,x,1\n1,x,1\n2,x,1\n"}
 
 
 def test_pods_have_folders_of_their_own(tmp_path: Path) -> None:
     writer = Segments(tmp_path)
-    writer.append(rows(b"1,x,1\n", pod="Pod A"), now=0.0)
-    writer.append(rows(b"2,x,2\n", pod="b"), now=0.0)
+    append(writer, rows(b"1,x,1\n", pod="Pod A"), now=0.0)
+    append(writer, rows(b"2,x,2\n", pod="b"), now=0.0)
     assert list(files(tmp_path)) == [f"%50od%20%41/{BEGIN}.data.csv.open", f"b/{BEGIN}.data.csv.open"]
 
 
 def test_a_closed_segment_has_its_last_time_as_the_files_time(tmp_path: Path) -> None:
     """`prune` goes by it: a segment is confirmed when its last record is."""
     writer = Segments(tmp_path)
-    writer.append(rows(b"1,x,1\n"), now=0.0)
-    writer.append(rows(b"2,x,1\n", second=9), now=0.0)
+    append(writer, rows(b"1,x,1\n"), now=0.0)
+    append(writer, rows(b"2,x,1\n", second=9), now=0.0)
     (closed,) = writer.close_all()
     assert closed == tmp_path / "a" / f"{BEGIN}.data.csv"
     assert closed.stat().st_mtime_ns == BEGIN_NS + 9 * SECOND_NS + 5
@@ -91,16 +98,16 @@ def test_a_closed_segment_has_its_last_time_as_the_files_time(tmp_path: Path) ->
 
 def test_closing_twice_closes_once(tmp_path: Path) -> None:
     writer = Segments(tmp_path)
-    writer.append(rows(b"1,x,1\n", log=b"m\n"), now=0.0)
+    append(writer, rows(b"1,x,1\n", log=b"m\n"), now=0.0)
     assert len(writer.close_all()) == 2
     assert writer.close_all() == []
 
 
 def test_after_a_close_the_next_rows_begin_a_segment(tmp_path: Path) -> None:
     writer = Segments(tmp_path)
-    writer.append(rows(b"1,x,1\n"), now=0.0)
+    append(writer, rows(b"1,x,1\n"), now=0.0)
     writer.close_all()
-    writer.append(rows(b"2,x,1\n", second=1), now=1.0)
+    append(writer, rows(b"2,x,1\n", second=1), now=1.0)
     assert files(tmp_path) == {
         "a/20260921-141320.000000000.data.csv": DATA_HEADER + b"1,x,1\n",
         "a/20260921-141321.000000000.data.csv.open": DATA_HEADER + b"2,x,1\n",
@@ -109,7 +116,7 @@ def test_after_a_close_the_next_rows_begin_a_segment(tmp_path: Path) -> None:
 
 def test_a_compressed_segment_holds_the_same_and_keeps_its_time(tmp_path: Path) -> None:
     writer = Segments(tmp_path)
-    writer.append(rows(b"1,x,1\n" * 1000), now=0.0)
+    append(writer, rows(b"1,x,1\n" * 1000), now=0.0)
     (closed,) = writer.close_all()
     finished = compress(closed)
     assert files(tmp_path) == {f"a/{BEGIN}.data.csv.gz": DATA_HEADER + b"1,x,1\n" * 1000}
@@ -119,10 +126,10 @@ def test_a_compressed_segment_holds_the_same_and_keeps_its_time(tmp_path: Path) 
 
 def test_a_segment_that_cannot_be_compressed_stays_as_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     writer = Segments(tmp_path)
-    writer.append(rows(b"1,x,1\n"), now=0.0)
+    append(writer, rows(b"1,x,1\n"), now=0.0)
     (closed,) = writer.close_all()
     with monkeypatch.context() as disk, pytest.raises(OSError, match="full"):
-        disk.setattr("ods.segments.os.fsync", full_disk)
+        disk.setattr("ods.segment_files.os.fsync", full_disk)
         compress(closed)
     assert closed.read_bytes() == DATA_HEADER + b"1,x,1\n"
     assert left_to_compress(tmp_path) == [closed]
@@ -133,10 +140,10 @@ def test_a_segment_that_cannot_be_compressed_stays_as_it_is(tmp_path: Path, monk
 def test_what_a_crash_left_uncompressed_is_found_and_open_segments_are_left_alone(tmp_path: Path) -> None:
     before = Segments(tmp_path)
     for pod in ("b", "a"):
-        before.append(rows(b"1,x,1\n", pod=pod), now=0.0)
+        append(before, rows(b"1,x,1\n", pod=pod), now=0.0)
     closed = before.close_all()
     compress(closed.pop())
-    before.append(rows(b"2,x,1\n", pod="c"), now=0.0)
+    append(before, rows(b"2,x,1\n", pod="c"), now=0.0)
     assert left_to_compress(tmp_path) == closed
     assert left_to_compress(tmp_path / "missing") == []
 
@@ -146,17 +153,17 @@ def test_what_a_crash_left_uncompressed_is_found_and_open_segments_are_left_alon
 
 def test_a_segment_is_closed_when_idle(tmp_path: Path) -> None:
     writer = Segments(tmp_path)
-    writer.append(rows(b"1,x,1\n", pod="idle"), now=0.0)
-    writer.append(rows(b"1,x,1\n", pod="busy"), now=0.0)
-    writer.append(rows(b"2,x,1\n", pod="busy"), now=segments.IDLE_SECONDS / 2)
+    append(writer, rows(b"1,x,1\n", pod="idle"), now=0.0)
+    append(writer, rows(b"1,x,1\n", pod="busy"), now=0.0)
+    append(writer, rows(b"2,x,1\n", pod="busy"), now=segments.IDLE_SECONDS / 2)
     assert writer.close_old(segments.IDLE_SECONDS - 1) == []
     assert [path.parent.name for path in writer.close_old(segments.IDLE_SECONDS)] == ["idle"]
 
 
 def test_a_segment_is_closed_when_old_however_busy(tmp_path: Path) -> None:
     writer = Segments(tmp_path)
-    writer.append(rows(b"1,x,1\n"), now=0.0)
-    writer.append(rows(b"2,x,1\n"), now=segments.SEGMENT_SECONDS - 1)
+    append(writer, rows(b"1,x,1\n"), now=0.0)
+    append(writer, rows(b"2,x,1\n"), now=segments.SEGMENT_SECONDS - 1)
     assert writer.close_old(segments.SEGMENT_SECONDS - 1) == []
     assert len(writer.close_old(segments.SEGMENT_SECONDS)) == 1
 
@@ -164,9 +171,9 @@ def test_a_segment_is_closed_when_old_however_busy(tmp_path: Path) -> None:
 def test_a_segment_is_closed_when_large(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(segments, "SEGMENT_BYTES", len(DATA_HEADER) + 12)
     writer = Segments(tmp_path)
-    writer.append(rows(b"1,x,1\n"), now=0.0)
+    append(writer, rows(b"1,x,1\n"), now=0.0)
     assert writer.close_old(0.0) == []
-    writer.append(rows(b"2,x,1\n"), now=0.0)
+    append(writer, rows(b"2,x,1\n"), now=0.0)
     assert len(writer.close_old(0.0)) == 1
 
 
@@ -180,7 +187,7 @@ def test_many_pods_do_not_hold_many_files(tmp_path: Path, monkeypatch: pytest.Mo
     writer = Segments(tmp_path)
     for second in range(3):
         for pod in range(10):
-            writer.append(rows(b"%d,x,1\n" % second, pod=f"pod{pod}"), now=0.0)
+            append(writer, rows(b"%d,x,1\n" % second, pod=f"pod{pod}"), now=0.0)
             assert len(opened) <= 3
     assert len(writer.close_all()) == 10
     assert opened == set()
@@ -196,7 +203,7 @@ def test_rows_of_many_pods_are_written_at_once(tmp_path: Path) -> None:
         writer._most_files = most
         for second, (data, log) in enumerate(texts):
             pods = [rows(data, pod=f"pod{pod}", log=log if pod % 3 == 0 else b"", second=second) for pod in range(600)]
-            assert writer.append_all(pods, now=0.0) == []
+            assert writer.append(pods, now=0.0) == []
             assert len(writer._with_files) <= most
         writer.close_all()
         data, log = map(b"".join, zip(*texts, strict=True))
@@ -223,12 +230,12 @@ REAL_WRITE = os.write
 @pytest.mark.parametrize("write", [full_disk, half_a_write])
 def test_a_row_is_written_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, write) -> None:
     writer = Segments(tmp_path)
-    writer.append(rows(b"1,x,1\n"), now=0.0)
+    append(writer, rows(b"1,x,1\n"), now=0.0)
     with monkeypatch.context() as disk, pytest.raises(OSError):
         disk.setattr("ods.segments.os.write", write)
-        writer.append(rows(b"2,long_name,123456789\n" * 9), now=1.0)
+        append(writer, rows(b"2,long_name,123456789\n" * 9), now=1.0)
     assert files(tmp_path) == {f"a/{BEGIN}.data.csv.open": DATA_HEADER + b"1,x,1\n"}
-    writer.append(rows(b"3,x,1\n"), now=2.0)
+    append(writer, rows(b"3,x,1\n"), now=2.0)
     writer.close_all()
     assert files(tmp_path) == {f"a/{BEGIN}.data.csv": DATA_HEADER + b"1,x,1\n3,x,1\n"}
 
@@ -243,8 +250,8 @@ def test_a_segment_that_could_not_be_begun_leaves_nothing_behind(
         disk.setattr("ods.segments.os.write", write)
         for second in range(5):
             with pytest.raises(OSError):
-                writer.append(rows(b"1,x,1\n", second=second), now=0.0)
-    writer.append(rows(b"2,x,1\n", second=7), now=0.0)
+                append(writer, rows(b"1,x,1\n", second=second), now=0.0)
+    append(writer, rows(b"2,x,1\n", second=7), now=0.0)
     writer.close_all()
     assert files(tmp_path) == {"a/20260921-141327.000000000.data.csv": DATA_HEADER + b"2,x,1\n"}
 
@@ -259,11 +266,10 @@ resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))
 writer = Segments(Path(sys.argv[1]))
 kept = refused = 0
 for number in range(100):
-    try:
-        writer.append(Rows("a", b"%d,accel_x,1.500000\\n" % number, b"", number, number), 0.0)
-        kept += 1
-    except OSError:
+    if writer.append([Rows("a", b"%d,accel_x,1.500000\\n" % number, b"", number, number)], 0.0):
         refused += 1
+    else:
+        kept += 1
 print(kept, refused)
 """
 
@@ -273,15 +279,15 @@ def test_a_disk_that_takes_no_new_segment_is_not_asked_for_each_pod(
 ) -> None:
     """A thousand attempts in each batch would keep the thread from all else; what is open is written to as ever."""
     writer = Segments(tmp_path)
-    assert writer.append_all([rows(b"1,x,1\n", pod=f"pod{pod}") for pod in range(500)], now=0.0) == []
+    assert writer.append([rows(b"1,x,1\n", pod=f"pod{pod}") for pod in range(500)], now=0.0) == []
     asked: list[Path] = []
     with monkeypatch.context() as disk:
         disk.setattr(Path, "mkdir", lambda path, **_: asked.append(path) or full_disk())
-        refused = writer.append_all([rows(b"2,x,1\n", pod=f"pod{pod}") for pod in range(1000)], now=0.0)
+        refused = writer.append([rows(b"2,x,1\n", pod=f"pod{pod}") for pod in range(1000)], now=0.0)
     assert [of.pod for of, _ in refused] == [f"pod{pod}" for pod in range(500, 1000)]
     assert all(error.errno == errno.ENOSPC for _, error in refused)
     assert len(asked) < 10
-    assert writer.append_all([rows(b"3,x,1\n", pod=f"pod{pod}") for pod in range(1000)], now=0.0) == []
+    assert writer.append([rows(b"3,x,1\n", pod=f"pod{pod}") for pod in range(1000)], now=0.0) == []
     expected = DATA_HEADER + b"1,x,1\n2,x,1\n3,x,1\n"
     assert files(tmp_path)[f"pod7/{BEGIN}.data.csv.open"] == expected
     assert files(tmp_path)[f"pod777/{BEGIN}.data.csv.open"] == DATA_HEADER + b"3,x,1\n"
@@ -299,7 +305,7 @@ writer = Segments(Path(sys.argv[1]))
 writer._many_writes = ManyWrites(has_aio=sys.argv[2] == "aio")
 for number in range(20):
     rows = [Rows(str(pod), b"%d,%s\\n" % (number, b"x" * pod), b"%d\\n" % number, 0, 0) for pod in range(100)]
-    refused = writer.append_all(rows, 0.0)
+    refused = writer.append(rows, 0.0)
     print(*[f"{rows.pod}:{rows.log.decode().strip()}" for rows, _ in refused])
 """
 
@@ -354,7 +360,7 @@ def recordings(tmp_path: Path) -> list[Path]:
     writer = Segments(tmp_path)
     finished = []
     for second, pod in enumerate(["b", "a", "b", "a"]):
-        writer.append(rows(ROW, pod=pod, second=second), now=0.0)
+        append(writer, rows(ROW, pod=pod, second=second), now=0.0)
         finished += [compress(closed) for closed in writer.close_all()]
     return finished
 
@@ -388,9 +394,9 @@ def test_unconfirmed_recordings_are_never_deleted(tmp_path: Path, recordings: li
 
 def test_open_and_uncompressed_segments_are_never_deleted(tmp_path: Path) -> None:
     writer = Segments(tmp_path)
-    writer.append(rows(ROW, pod="closed"), now=0.0)
+    append(writer, rows(ROW, pod="closed"), now=0.0)
     (closed,) = writer.close_all()
-    writer.append(rows(ROW, pod="open"), now=0.0)
+    append(writer, rows(ROW, pod="open"), now=0.0)
     assert prune(tmp_path, limit_bytes=0, confirmed_before_ns=ALL_CONFIRMED_NS) == []
     assert closed.exists()
     assert (tmp_path / "open" / f"{BEGIN}.data.csv.open").exists()
@@ -398,15 +404,15 @@ def test_open_and_uncompressed_segments_are_never_deleted(tmp_path: Path) -> Non
 
 def test_open_segments_count_towards_the_limit(tmp_path: Path, recordings: list[Path]) -> None:
     limit_bytes = size(recordings)
-    Segments(tmp_path).append(rows(ROW, pod="open"), now=0.0)
+    append(Segments(tmp_path), rows(ROW, pod="open"), now=0.0)
     assert prune(tmp_path, limit_bytes=limit_bytes, confirmed_before_ns=ALL_CONFIRMED_NS) == recordings[:1]
 
 
 def test_a_late_row_does_not_make_a_segment_look_older(tmp_path: Path) -> None:
     """Rows of a refused chunk may be written before those of an earlier one: the last time is the latest."""
     writer = Segments(tmp_path)
-    writer.append(rows(ROW, second=9), now=0.0)
-    writer.append(rows(ROW, second=1), now=0.0)
+    append(writer, rows(ROW, second=9), now=0.0)
+    append(writer, rows(ROW, second=1), now=0.0)
     (closed,) = writer.close_all()
     assert closed.stat().st_mtime_ns == BEGIN_NS + 9 * SECOND_NS + 5
 

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 
 from ods.recorded import Segment, Tally, read
 from ods.recording import Row
-from ods.segments import COMPRESSED
+from ods.segment_files import COMPRESSED
 from ods.selection import Selection
 
 #: What a row takes, about. Bytes.
