@@ -3,6 +3,7 @@
 import contextlib
 import itertools
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
@@ -26,6 +27,10 @@ if TYPE_CHECKING:
 
 #: What was measured, for the summary at the end of the run.
 MEASURED = pytest.StashKey[list[str]]()
+
+#: A job that a script leaves in the background begins with this signal ignored, and so would what is tested begin.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 _numbers = itertools.count(1)
 _hosts = itertools.count(1)
